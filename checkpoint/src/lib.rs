@@ -1,0 +1,45 @@
+//! Checkpoints of a running job: the protocol as pure machines, and the stores that keep them.
+//!
+//! Nothing in this crate starts a thread or reads a clock: time is an argument (`i64`
+//! milliseconds of processing time), and what a machine wants done it says as a [`Command`].
+//!
+//! Reading order: a [`Barrier`] flows through the job; an [`Aligner`] in every subtask brings the
+//! barriers of its channels together; the subtask's [`SubtaskSnapshot`] goes to the
+//! [`Coordinator`], which publishes a [`Manifest`] through a [`CheckpointStore`] once every
+//! subtask has acknowledged. A checkpoint exists from the instant its manifest is published.
+
+mod error;
+mod hex;
+
+mod aligner;
+mod barrier;
+mod coordinator;
+mod outstanding;
+mod snapshot;
+
+mod local;
+mod lock;
+mod manifest;
+mod memory;
+mod restore;
+mod retention;
+mod store;
+
+#[cfg(test)]
+mod random;
+
+pub use aligner::{Aligner, AlignerError, Alignment};
+pub use barrier::{Barrier, BarrierKind, CheckpointId};
+pub use coordinator::{Command, Coordinator, CoordinatorConfig, Outcome, PendingManifest};
+pub use error::{Error, ErrorKind, Result};
+pub use local::LocalStore;
+pub use manifest::{FORMAT_VERSION, Manifest, OperatorRecord};
+pub use memory::{FaultHook, MemoryStore, StoreFault, StoreOp};
+pub use outstanding::Outstanding;
+pub use restore::{counters_of, operator_parts, part_files, source_splits};
+pub use retention::to_delete;
+pub use snapshot::{
+    FileEntry, OperatorPart, PartFile, PartKind, SinkCommittables, SplitState, SubtaskAck,
+    SubtaskId, SubtaskRecord, SubtaskSnapshot,
+};
+pub use store::{CheckpointStore, part_name};

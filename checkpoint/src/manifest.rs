@@ -1,0 +1,187 @@
+//! The manifest: the file whose publication makes a checkpoint exist.
+//!
+//! *Format:* one line `thalweg-manifest <format> <crc32> <length>` with the checksum (CRC-32,
+//! IEEE, eight hexadecimal digits) and the length in bytes of all that follows, a JSON document.
+//! Fields may be added under the same format number if old readers can do without them.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BarrierKind, CheckpointId, Error, PartFile, PendingManifest, Result, SinkCommittables,
+    SubtaskRecord,
+};
+
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;
+
+/// The manifest format that this build writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: &str = "thalweg-manifest";
+
+/// Everything a job needs to start from a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Name of the job.
+    pub job: String,
+    /// The checkpoint.
+    pub id: CheckpointId,
+    /// Why it was taken.
+    pub kind: BarrierKind,
+    /// Version of the project that wrote it.
+    pub thalweg_version: String,
+    /// When it was written, in milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// Number of key groups, fixed for the job's life.
+    pub key_group_count: u16,
+    /// The job's default parallelism.
+    pub parallelism: u32,
+    /// Whether the job had read all its input: nothing is left to do but the committables.
+    pub finished: bool,
+    /// The operators of the job.
+    pub operators: Vec<OperatorRecord>,
+    /// What each subtask handed over, sorted by subtask.
+    pub subtasks: Vec<SubtaskRecord>,
+    /// What is not acknowledged as committed: committed again at a restore, before anything else.
+    pub committables: Vec<SinkCommittables>,
+}
+
+/// One operator of the job that wrote the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorRecord {
+    /// Its name, the identity of its state.
+    pub name: String,
+    /// What kind of operator it is, for comparing jobs.
+    pub kind: String,
+    /// Whether it has state that a successor must take over.
+    pub state: bool,
+}
+
+impl Manifest {
+    /// A manifest of what the coordinator collected; the fields that only the driver knows
+    /// (job, version, time, key groups, parallelism, operators) are to be filled in.
+    pub fn from_pending(pending: PendingManifest) -> Self {
+        Self {
+            job: String::new(),
+            id: pending.id,
+            kind: pending.kind,
+            thalweg_version: env!("CARGO_PKG_VERSION").to_owned(),
+            created_ms: 0,
+            key_group_count: 0,
+            parallelism: 0,
+            finished: pending.kind == BarrierKind::Final,
+            operators: Vec::new(),
+            subtasks: pending.subtasks,
+            committables: pending.committables,
+        }
+    }
+
+    /// All files and directories that belong to it.
+    pub fn part_files(&self) -> impl Iterator<Item = &PartFile> {
+        let parts = self
+            .subtasks
+            .iter()
+            .flat_map(|record| &record.snapshot.operators);
+        parts.filter_map(|part| part.file.as_ref())
+    }
+
+    /// Its bytes on disk.
+    ///
+    /// # Errors
+    ///
+    /// It contradicts itself: a split that is read twice, or a part name used twice.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        self.check_unique()?;
+        let refused = |detail: String| Error::Refused {
+            id: self.id,
+            detail,
+        };
+        let json = serde_json::to_vec(self)
+            .map_err(|error| refused(format!("manifest cannot be encoded: {error}")))?;
+        let mut bytes = header(&json).into_bytes();
+        bytes.extend_from_slice(&json);
+        Ok(bytes)
+    }
+
+    /// Reads the bytes of the file `path`, which is only named in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Incompatible`] if it is of another format, [`Error::Corrupt`] if a single byte
+    /// differs from what was written.
+    pub fn decode(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let corrupt = |detail: String| Error::Corrupt {
+            path: path.to_owned(),
+            detail,
+        };
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let end = end.ok_or_else(|| corrupt(format!("no first line in {} bytes", bytes.len())))?;
+        let (line, json) = (&bytes[..=end], &bytes[end + 1..]);
+        let version = format_of(line).ok_or_else(|| corrupt("not a manifest".to_owned()))?;
+        if version != FORMAT_VERSION {
+            let path = path.to_owned();
+            return Err(Error::Incompatible {
+                path,
+                found: version,
+                reads: FORMAT_VERSION,
+            });
+        }
+        // The line is a function of what follows it, so comparing it checks all its fields.
+        let expected = header(json);
+        if line != expected.as_bytes() {
+            let found = String::from_utf8_lossy(&line[..end.min(80)]).into_owned();
+            let expected = expected.trim_end();
+            return Err(corrupt(format!(
+                "says {found:?}, contents are {expected:?}"
+            )));
+        }
+        serde_json::from_slice(json).map_err(|error| corrupt(format!("not understood: {error}")))
+    }
+
+    fn check_unique(&self) -> Result<()> {
+        let refused = |detail: String| {
+            Err(Error::Refused {
+                id: self.id,
+                detail,
+            })
+        };
+        let snapshots = || self.subtasks.iter().map(|record| &record.snapshot);
+        let mut splits: Vec<_> = snapshots()
+            .flat_map(|s| &s.splits)
+            .map(|s| (&s.source, &s.split))
+            .collect();
+        splits.sort_unstable();
+        if let Some(twice) = splits.windows(2).find(|pair| pair[0] == pair[1]) {
+            let (source, split) = twice[0];
+            return refused(format!(
+                "split {split:?} of source {source:?} is read twice"
+            ));
+        }
+        let mut names: Vec<_> = self.part_files().map(|file| &file.name).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(twice) => refused(format!("part {:?} is named twice", twice[0])),
+            None => Ok(()),
+        }
+    }
+}
+
+fn header(json: &[u8]) -> String {
+    format!(
+        "{MAGIC} {FORMAT_VERSION} {:08x} {}\n",
+        crc32fast::hash(json),
+        json.len()
+    )
+}
+
+fn format_of(line: &[u8]) -> Option<u32> {
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+    if words.next()? != MAGIC {
+        return None;
+    }
+    words.next()?.parse().ok()
+}

@@ -1,0 +1,287 @@
+//! `Batch`: the unit of work between operators, records as columns.
+//!
+//! # Invariants
+//! * I1: `times` is empty (no event time assigned yet) or as long as `values`.
+//! * I2: `hashes` is empty (not keyed) or as long as `values`.
+//! * I3: `behind` is sorted by `index`, strictly, and every index is below `values.len()`.
+
+use crate::time::EventTime;
+
+/// How many records a batch holds at the most, before an operator looks for room again.
+pub const BATCH_RECORDS: usize = 1024;
+
+/// The mark of a record that is behind the watermark of its own split.
+///
+/// A record in order has no mark: it cannot be late for anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Behind {
+    /// Position of the record in its batch.
+    pub index: u32,
+    /// The watermark of the record's split just before the record was read.
+    pub watermark: EventTime,
+}
+
+/// Records as columns: values, event times, key hashes, and marks of the few that are behind.
+///
+/// Columns that nobody has filled are empty. The fields are public because operators are loops
+/// over them; the module's invariants hold between calls.
+#[derive(Clone, Debug)]
+pub struct Batch<T> {
+    /// The records.
+    pub values: Vec<T>,
+    /// Event time of each record, or empty.
+    pub times: Vec<EventTime>,
+    /// Key hash of each record, or empty.
+    pub hashes: Vec<u64>,
+    /// Records behind the watermark of their own split, in order of index.
+    pub behind: Vec<Behind>,
+}
+
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Batch { values: Vec::new(), times: Vec::new(), hashes: Vec::new(), behind: Vec::new() }
+    }
+}
+
+impl<T> Batch<T> {
+    /// Number of records.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// True if there is no record.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Removes all records; the columns keep their memory.
+    pub fn clear(&mut self) {
+        self.values.clear();
+        self.times.clear();
+        self.hashes.clear();
+        self.behind.clear();
+    }
+
+    /// Appends a record with its event time.
+    #[inline]
+    pub fn push(&mut self, value: T, time: EventTime) {
+        self.values.push(value);
+        self.times.push(time);
+    }
+
+    /// Appends a record that carries the watermark of its split if it is behind it.
+    #[inline]
+    pub fn push_marked(&mut self, value: T, time: EventTime, watermark: Option<EventTime>) {
+        if let Some(watermark) = watermark {
+            self.behind.push(Behind { index: self.values.len() as u32, watermark });
+        }
+        self.push(value, time);
+    }
+
+    /// Takes over times, hashes and marks of `other`: for one-to-one operators, whose records
+    /// keep their places.
+    #[inline]
+    pub fn take_columns<U>(&mut self, other: &mut Batch<U>) {
+        std::mem::swap(&mut self.times, &mut other.times);
+        std::mem::swap(&mut self.hashes, &mut other.hashes);
+        std::mem::swap(&mut self.behind, &mut other.behind);
+        other.clear();
+    }
+
+    /// A cursor over the marks, for a loop that visits the records in order.
+    #[inline]
+    pub fn marks(&self) -> Marks<'_> {
+        Marks { rest: &self.behind }
+    }
+
+    /// Removes the first `count` records.
+    ///
+    /// # Cost
+    /// Moves the records that stay.
+    pub fn drain_front(&mut self, count: usize) {
+        self.values.drain(..count);
+        self.drain_columns(count);
+    }
+
+    /// Removes the columns of the first `count` records, whose values have been moved out.
+    pub fn drain_columns(&mut self, count: usize) {
+        if !self.times.is_empty() {
+            self.times.drain(..count);
+        }
+        if !self.hashes.is_empty() {
+            self.hashes.drain(..count);
+        }
+        if !self.behind.is_empty() {
+            self.behind.retain_mut(|mark| {
+                let stays = mark.index as usize >= count;
+                mark.index = mark.index.wrapping_sub(count as u32);
+                stays
+            });
+        }
+    }
+
+    /// Keeps the records for which `keep` is true, in order.
+    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        let (timed, hashed) = (!self.times.is_empty(), !self.hashes.is_empty());
+        let mut kept = 0;
+        let mut moved: Vec<Behind> = Vec::new();
+        let mut marks = Marks { rest: &self.behind };
+        for i in 0..self.values.len() {
+            let stays = keep(&self.values[i]);
+            if let Some(watermark) = marks.at(i)
+                && stays
+            {
+                moved.push(Behind { index: kept as u32, watermark });
+            }
+            if stays {
+                if kept != i {
+                    self.values.swap(kept, i);
+                    if timed {
+                        self.times[kept] = self.times[i];
+                    }
+                    if hashed {
+                        self.hashes[kept] = self.hashes[i];
+                    }
+                }
+                kept += 1;
+            }
+        }
+        self.behind = moved;
+        self.truncate(kept);
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.values.truncate(len);
+        self.times.truncate(len);
+        self.hashes.truncate(len);
+    }
+
+    /// Moves the records that `f` maps to `Some` into `out`, with their columns, and empties
+    /// this batch.
+    pub fn filter_map_into<U>(&mut self, out: &mut Batch<U>, mut f: impl FnMut(T) -> Option<U>) {
+        out.values.reserve(self.values.len());
+        out.times.reserve(self.times.len());
+        if self.hashes.is_empty() && self.behind.is_empty() && !self.times.is_empty() {
+            // What is usual behind a source: values and times, nothing else.
+            for (value, &time) in self.values.drain(..).zip(&self.times) {
+                if let Some(value) = f(value) {
+                    out.values.push(value);
+                    out.times.push(time);
+                }
+            }
+            self.times.clear();
+            return;
+        }
+        let (timed, hashed) = (!self.times.is_empty(), !self.hashes.is_empty());
+        let mut marks = Marks { rest: &self.behind };
+        for (i, value) in self.values.drain(..).enumerate() {
+            let mark = marks.at(i);
+            if let Some(value) = f(value) {
+                if let Some(watermark) = mark {
+                    out.behind.push(Behind { index: out.values.len() as u32, watermark });
+                }
+                out.values.push(value);
+                if timed {
+                    out.times.push(self.times[i]);
+                }
+                if hashed {
+                    out.hashes.push(self.hashes[i]);
+                }
+            }
+        }
+        self.clear();
+    }
+
+    /// Appends all records of `other` with their columns, and empties it.
+    pub fn append(&mut self, other: &mut Batch<T>) {
+        let base = self.values.len() as u32;
+        self.values.append(&mut other.values);
+        self.times.append(&mut other.times);
+        self.hashes.append(&mut other.hashes);
+        self.behind.extend(other.behind.drain(..).map(|m| Behind { index: m.index + base, ..m }));
+    }
+}
+
+/// Walks a batch's marks beside a loop over its records.
+pub struct Marks<'a> {
+    rest: &'a [Behind],
+}
+
+impl<'a> Marks<'a> {
+    /// A cursor over marks alone, for loops that move values out of their batch.
+    #[inline]
+    pub fn of(marks: &'a [Behind]) -> Self {
+        Marks { rest: marks }
+    }
+
+    /// The mark of record `index`; indices are asked in rising order.
+    #[inline]
+    pub fn at(&mut self, index: usize) -> Option<EventTime> {
+        match self.rest.first() {
+            Some(mark) if mark.index as usize == index => {
+                self.rest = &self.rest[1..];
+                Some(mark.watermark)
+            }
+            _ => None,
+        }
+    }
+
+    /// The next record that has a mark.
+    #[inline]
+    pub fn next_index(&self) -> Option<usize> {
+        self.rest.first().map(|mark| mark.index as usize)
+    }
+
+    /// True if no record has a mark any more: loops may take the short way.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(n: i64) -> Batch<i64> {
+        let mut batch = Batch::default();
+        for i in 0..n {
+            let mark = (i % 3 == 0).then(|| EventTime::from_millis(100 + i));
+            batch.push_marked(i, EventTime::from_millis(i), mark);
+            batch.hashes.push(i as u64);
+        }
+        batch
+    }
+
+    fn marks_match(batch: &Batch<i64>) {
+        let mut marks = batch.marks();
+        for (i, &value) in batch.values.iter().enumerate() {
+            let expected = (value % 3 == 0).then(|| EventTime::from_millis(100 + value));
+            assert_eq!(marks.at(i), expected, "record {value}");
+            assert_eq!(batch.times[i].millis(), value);
+            assert_eq!(batch.hashes[i], value as u64);
+        }
+        assert!(marks.is_empty());
+    }
+
+    #[test]
+    fn columns_and_marks_stay_with_their_records() {
+        let mut b = batch(20);
+        marks_match(&b);
+        b.drain_front(4);
+        assert_eq!(b.values[0], 4);
+        marks_match(&b);
+        b.retain(|v| v % 2 == 0);
+        assert_eq!(b.values, [4, 6, 8, 10, 12, 14, 16, 18]);
+        marks_match(&b);
+        let mut out = batch(3);
+        b.filter_map_into(&mut out, |v| (v > 6).then_some(v));
+        assert_eq!(out.values, [0, 1, 2, 8, 10, 12, 14, 16, 18]);
+        marks_match(&out);
+        assert!(b.is_empty() && b.behind.is_empty());
+        out.append(&mut batch(5));
+        marks_match(&out);
+    }
+}

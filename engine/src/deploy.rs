@@ -1,0 +1,426 @@
+//! Deployment: from a plan and a checkpoint to subtasks that are ready to be stepped.
+//!
+//! Used by both drivers. Nothing runs here; readers, writers and state are opened, so most of
+//! what can be wrong with a job's surroundings is found before the first record is read.
+
+use std::collections::BTreeMap;
+
+use thalweg_checkpoint::{
+    CheckpointId, CheckpointStore, Manifest, OperatorRecord, PartKind, SubtaskId, counters_of,
+    operator_parts, source_splits,
+};
+use thalweg_state::{BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource, SnapshotPartRef};
+
+use crate::channel::{ChannelBounds, Receiver, Sender, channel};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{ExecutionPlan, JobGraph, Make, NodeId, NodeKind, Target};
+use crate::operator::OpenContext;
+use crate::park::Waker;
+use crate::planted::planted;
+use crate::progress::JobMetrics;
+use crate::sink::{Committer, Start};
+use crate::source::{ReaderContext, Split};
+use crate::subtask::{
+    Chain, ChainGate, ChainNode, Head, InputGate, Outlet, Outlets, SourceInput, Subtask, guard,
+};
+
+/// What a deployment is made from.
+pub(crate) struct DeployContext<'a> {
+    pub(crate) graph: &'a JobGraph,
+    pub(crate) plan: &'a ExecutionPlan,
+    pub(crate) key_groups: KeyGroupCount,
+    /// The bounds of each new channel.
+    pub(crate) bounds: &'a mut dyn FnMut() -> ChannelBounds,
+    /// Records of a batch.
+    pub(crate) batch_records: usize,
+    /// The waker of the worker that steps subtask `index` of task `task`.
+    pub(crate) waker: &'a dyn Fn(usize, usize) -> Waker,
+    /// Where an operator's state is kept, by operator name and subtask index.
+    pub(crate) backend: &'a dyn Fn(&str, usize) -> Result<BackendConfig>,
+    pub(crate) restored: Option<&'a Manifest>,
+    pub(crate) store: Option<&'a dyn CheckpointStore>,
+    pub(crate) is_checkpointed: bool,
+}
+
+/// A job that is ready to run.
+pub(crate) struct Deployment {
+    pub(crate) subtasks: Vec<Subtask>,
+    /// Subtasks that read a source.
+    pub(crate) sources: Vec<SubtaskId>,
+    pub(crate) metrics: JobMetrics,
+}
+
+/// Committers by the name of their sink.
+pub(crate) type Committers = BTreeMap<String, Box<dyn Committer>>;
+
+/// Opens the committers of all sinks and brings their output to the state of `restored`.
+pub(crate) fn open_committers(graph: &JobGraph, restored: Option<&Manifest>) -> Result<Committers> {
+    let mut committers = Committers::new();
+    for node in graph.nodes() {
+        let Make::Sink(sink) = &graph.graph[node.0].make else { continue };
+        let name = &graph.info(node).name;
+        let mut committer = guard(name, || sink.committer())?;
+        let pending: Vec<_> = restored
+            .into_iter()
+            .flat_map(|manifest| &manifest.committables)
+            .filter(|committables| committables.sink == *name)
+            .filter(|_| !planted!(ForgetPendingCommits))
+            .flat_map(|committables| committables.committables.iter().cloned())
+            .collect();
+        let start = if restored.is_some() { Start::Resumed } else { Start::Fresh };
+        guard(name, || committer.recover(&pending, start))?;
+        committers.insert(name.clone(), committer);
+    }
+    Ok(committers)
+}
+
+/// Checks that a manifest fits a graph.
+///
+/// # Errors
+/// `Incompatible`, naming what does not fit and what to do.
+pub(crate) fn check_manifest(
+    graph: &JobGraph,
+    manifest: &Manifest,
+    key_groups: KeyGroupCount,
+) -> Result<()> {
+    let incompatible = |message: String| Err(Error::new(ErrorKind::Incompatible, message));
+    if manifest.key_group_count != key_groups.get() {
+        return incompatible(format!(
+            "checkpoint {} has {} key groups and this run {}: the number is fixed for a job's \
+             life, start with the former",
+            manifest.id,
+            manifest.key_group_count,
+            key_groups.get()
+        ));
+    }
+    for record in manifest.operators.iter().filter(|record| record.state) {
+        if !graph.nodes().any(|node| graph.info(node).name == record.name) {
+            return incompatible(format!(
+                "checkpoint {} has state of the {} `{}`, which this job does not have: give the \
+                 operator its name back, or start in another checkpoint directory",
+                manifest.id, record.kind, record.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What a manifest says of the operators of a graph.
+pub(crate) fn operator_records(graph: &JobGraph) -> Vec<OperatorRecord> {
+    let record = |node: NodeId| {
+        let info = graph.info(node);
+        let kind = match info.kind {
+            NodeKind::Source => "source",
+            NodeKind::Operator => "operator",
+            NodeKind::Sink => "sink",
+        };
+        OperatorRecord { name: info.name.clone(), kind: kind.to_owned(), state: info.is_stateful }
+    };
+    graph.nodes().map(record).collect()
+}
+
+impl Deployment {
+    /// Builds and opens all subtasks.
+    pub(crate) fn new(mut context: DeployContext<'_>) -> Result<Self> {
+        let mut wiring = Wiring::new(&mut context);
+        let mut splits = SourceSplits::find(context.graph)?;
+        let counters = context.restored.map(counters_of).unwrap_or_default();
+        let mut metrics = JobMetrics::new(counters, splits.record_count);
+        let mut subtasks = Vec::new();
+        let mut sources = Vec::new();
+        for (t, task) in context.plan.tasks.iter().enumerate() {
+            for index in 0..task.parallelism {
+                let id = SubtaskId { task: t as u32, index: index as u32 };
+                let mut builder = Builder {
+                    context: &context,
+                    wiring: &mut wiring,
+                    metrics: &mut metrics,
+                    task: t,
+                    index,
+                };
+                let subtask = builder.subtask(id, &mut splits)?;
+                if task.inputs.is_empty() {
+                    sources.push(id);
+                }
+                subtasks.push(subtask);
+            }
+        }
+        Ok(Deployment { subtasks, sources, metrics })
+    }
+}
+
+/// The ends of all channels, until their subtasks take them.
+struct Wiring {
+    /// By (task, subtask, node, port, place among the port's outlets).
+    senders: BTreeMap<(usize, usize, usize, usize, usize), Vec<Sender>>,
+    /// By (task, subtask), in the order of the task's inputs.
+    receivers: BTreeMap<(usize, usize), Vec<Receiver>>,
+}
+
+impl Wiring {
+    fn new(context: &mut DeployContext<'_>) -> Self {
+        let mut wiring = Wiring { senders: BTreeMap::new(), receivers: BTreeMap::new() };
+        let plan = context.plan;
+        for (to, task) in plan.tasks.iter().enumerate() {
+            for (i, input) in task.inputs.iter().enumerate() {
+                let from = &plan.tasks[input.task];
+                let port = input.port as usize;
+                let place = from.targets[input.node][port]
+                    .iter()
+                    .position(|target| *target == Target::Task { task: to, input: i })
+                    .expect("a plan lists each edge at both of its ends");
+                for upstream in 0..from.parallelism {
+                    for downstream in 0..task.parallelism {
+                        let is_connected = input.partition.is_all_to_all()
+                            || match input.partition {
+                                crate::graph::Partition::Global => downstream == 0,
+                                _ => upstream == downstream,
+                            };
+                        if !is_connected {
+                            continue;
+                        }
+                        let (sender, receiver) = channel(
+                            (context.bounds)(),
+                            (context.waker)(input.task, upstream),
+                            (context.waker)(to, downstream),
+                        );
+                        let key = (input.task, upstream, input.node, port, place);
+                        wiring.senders.entry(key).or_default().push(sender);
+                        wiring.receivers.entry((to, downstream)).or_default().push(receiver);
+                    }
+                }
+            }
+        }
+        wiring
+    }
+}
+
+/// The splits of all sources.
+struct SourceSplits {
+    by_source: BTreeMap<NodeId, Vec<Split>>,
+    record_count: Option<u64>,
+}
+
+impl SourceSplits {
+    fn find(graph: &JobGraph) -> Result<Self> {
+        let mut by_source = BTreeMap::new();
+        let mut record_count = Some(0);
+        for node in graph.nodes() {
+            let Make::Source(source) = &graph.graph[node.0].make else { continue };
+            let splits = guard(&graph.info(node).name, || source.splits())?;
+            for (i, split) in splits.iter().enumerate() {
+                if splits[..i].contains(split) {
+                    return Err(Error::config(format!(
+                        "the source {} has two splits named `{}`",
+                        graph.info(node).whereabouts(),
+                        split.id
+                    )));
+                }
+            }
+            by_source.insert(node, splits);
+            record_count = record_count.zip(source.record_count_hint()).map(|(a, b)| a + b);
+        }
+        Ok(SourceSplits { by_source, record_count })
+    }
+}
+
+/// Builds one subtask.
+struct Builder<'a, 'b> {
+    context: &'a DeployContext<'b>,
+    wiring: &'a mut Wiring,
+    metrics: &'a mut JobMetrics,
+    task: usize,
+    index: usize,
+}
+
+impl Builder<'_, '_> {
+    fn subtask(&mut self, id: SubtaskId, splits: &mut SourceSplits) -> Result<Subtask> {
+        let task = &self.context.plan.tasks[self.task];
+        let is_source = task.inputs.is_empty();
+        let first = usize::from(is_source);
+        let mut gates = Vec::new();
+        let mut all_outlets = Vec::new();
+        for n in 0..task.nodes.len() {
+            let parent = n.checked_sub(first);
+            let outlets = [0, 1].map(|port| self.outlets(n, port, first, parent, &mut gates));
+            all_outlets.push(outlets);
+        }
+        let mut all_outlets = all_outlets.into_iter();
+        let head_outlets = if is_source { all_outlets.next() } else { None };
+        let mut nodes = Vec::new();
+        for (n, outlets) in all_outlets.enumerate() {
+            nodes.push(self.node(n + first, outlets, first)?);
+        }
+        let mut chain = Chain { nodes, gates, split: 0, batch_records: self.context.batch_records };
+        let head = match head_outlets {
+            Some(outlets) => Head::Source(self.source(outlets, splits, &mut chain)?),
+            None => {
+                let receivers = self.wiring.receivers.remove(&(self.task, self.index));
+                Head::Channels(InputGate::new(receivers.unwrap_or_default()))
+            }
+        };
+        let range =
+            KeyGroupRange::of_subtask(self.index, task.parallelism, self.context.key_groups);
+        Ok(Subtask::new(id, (range.start, range.end), head, chain))
+    }
+
+    /// The outlets of one port; opens the gates it needs.
+    fn outlets(
+        &mut self,
+        n: usize,
+        port: usize,
+        first: usize,
+        parent: Option<usize>,
+        gates: &mut Vec<ChainGate>,
+    ) -> Vec<Outlet> {
+        let context = self.context;
+        let task = &context.plan.tasks[self.task];
+        let node = &context.graph.graph[task.nodes[n].0];
+        let outlet = |(place, target): (usize, &Target)| match *target {
+            Target::Node(child) => Outlet::Node(child - first),
+            Target::Task { task: to, input } => {
+                let partition = context.plan.tasks[to].inputs[input].partition;
+                let key = (self.task, self.index, n, port, place);
+                let senders = self.wiring.senders.remove(&key).unwrap_or_default();
+                let gate = (node.make_gate[port])(partition, context.key_groups, senders);
+                gates.push(ChainGate { gate, parent });
+                Outlet::Gate(gates.len() - 1)
+            }
+        };
+        task.targets[n][port].iter().enumerate().map(outlet).collect()
+    }
+
+    fn node(&mut self, n: usize, outlets: Outlets, first: usize) -> Result<ChainNode> {
+        let task = &self.context.plan.tasks[self.task];
+        let graph = self.context.graph;
+        let info = graph.info(task.nodes[n]);
+        let mut operator = match &graph.graph[task.nodes[n].0].make {
+            Make::Operator(factory) => guard(&info.name, || Ok(factory()))?,
+            Make::Sink(sink) => sink.operator(),
+            Make::Source(_) => return Err(Error::bug("a source stands inside a chain")),
+        };
+        let mut range =
+            KeyGroupRange::of_subtask(self.index, task.parallelism, self.context.key_groups);
+        if planted!(LoseKeyGroup) {
+            range.end -= 1;
+        }
+        let restored = self.restored(&info.name, range)?;
+        let mut open = OpenContext {
+            operator: &info.name,
+            subtask_index: self.index,
+            parallelism: task.parallelism,
+            key_groups: range,
+            key_group_count: self.context.key_groups,
+            backend: match info.is_stateful && info.kind == NodeKind::Operator {
+                true => (self.context.backend)(&info.name, self.index)?,
+                false => BackendConfig::Memory,
+            },
+            restored: &restored,
+            restored_from: self.context.restored.map(|manifest| manifest.id),
+            is_checkpointed: self.context.is_checkpointed,
+        };
+        guard(&info.name, || operator.open(&mut open))?;
+        let parent = task
+            .targets
+            .iter()
+            .position(|ports| ports.iter().flatten().any(|target| *target == Target::Node(n)));
+        let metrics = self.metrics.register(&info.name, false, info.assigns_event_time);
+        let parent = parent.and_then(|parent| parent.checked_sub(first));
+        let is_captured = self.context.is_checkpointed || info.kind == NodeKind::Sink;
+        Ok(ChainNode::new(info.name.clone(), operator, outlets, parent, metrics, is_captured))
+    }
+
+    /// The snapshots of an operator that overlap with a range of key groups.
+    fn restored(&self, operator: &str, range: KeyGroupRange) -> Result<Vec<RestoreSource>> {
+        let (Some(manifest), Some(store)) = (self.context.restored, self.context.store) else {
+            return Ok(Vec::new());
+        };
+        let range = range.start..range.end;
+        let mut sources = Vec::new();
+        for part in operator_parts(manifest, operator, range) {
+            let Some(file) = &part.file else { continue };
+            sources.push(match file.kind {
+                PartKind::Portable => {
+                    let bytes = store.read_part(manifest.id, file)?;
+                    RestoreSource::open(SnapshotPartRef::Portable(&bytes))?
+                }
+                PartKind::Directory => {
+                    let directory = store.part_directory(manifest.id, file)?;
+                    RestoreSource::open(SnapshotPartRef::Directory(&directory))?
+                }
+            });
+        }
+        Ok(sources)
+    }
+
+    /// Opens the readers of the splits this subtask reads.
+    fn source(
+        &mut self,
+        outlets: Outlets,
+        splits: &mut SourceSplits,
+        chain: &mut Chain,
+    ) -> Result<SourceInput> {
+        let context = self.context;
+        let task = &context.plan.tasks[self.task];
+        let node = task.nodes[0];
+        let info = context.graph.info(node);
+        let Make::Source(source) = &context.graph.graph[node.0].make else {
+            return Err(Error::bug("a task without inputs does not begin with a source"));
+        };
+        let known = context.restored.map(|m| source_splits(m, &info.name)).unwrap_or_default();
+        let mine: Vec<_> = splits.by_source[&node]
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| i % task.parallelism == self.index)
+            .map(|(_, split)| {
+                let state = known.iter().find(|state| state.split == split.id);
+                (split.clone(), state.map(|state| (*state).clone()))
+            })
+            .collect();
+        if self.index == 0
+            && let Some(gone) = known
+                .iter()
+                .find(|state| !splits.by_source[&node].iter().any(|s| s.id == state.split))
+        {
+            return Err(Error::new(
+                ErrorKind::Incompatible,
+                format!(
+                    "the source `{}` no longer has the split `{}` that the checkpoint has a \
+                     position in: bring it back, or start in another checkpoint directory",
+                    info.name, gone.split
+                ),
+            ));
+        }
+        for (i, (_, state)) in mine.iter().enumerate() {
+            let generators: Vec<(String, Vec<u8>)> = match state {
+                Some(state) => thalweg_state::codec::decode(&state.generator)?,
+                None => Vec::new(),
+            };
+            let is_finished = state.as_ref().is_some_and(|state| state.finished);
+            chain.each_origin(|name, origin| {
+                let generator = generators.iter().find(|(origin, _)| origin == name);
+                origin.add_split(i, generator.map(|(_, bytes)| bytes.as_slice()))?;
+                if is_finished {
+                    origin.finish_split(i);
+                }
+                Ok(())
+            })?;
+        }
+        let reader = ReaderContext { waker: (context.waker)(self.task, self.index) };
+        Ok(SourceInput {
+            name: info.name.clone(),
+            head: guard(&info.name, || source.open(mine, &reader))?,
+            outlets,
+            metrics: self.metrics.register(&info.name, true, false),
+        })
+    }
+}
+
+/// The number of the first checkpoint of a run.
+pub(crate) fn first_id(
+    restored: Option<&Manifest>,
+    store: Option<&dyn CheckpointStore>,
+) -> CheckpointId {
+    let after_restored = restored.map_or(CheckpointId(1), |manifest| manifest.id.next());
+    store.map_or(after_restored, |store| store.next_id().max(after_restored))
+}

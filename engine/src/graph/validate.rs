@@ -1,0 +1,119 @@
+//! What is wrong with a graph: found before anything runs, named with operator and line.
+
+use std::collections::BTreeMap;
+
+use petgraph::algo::is_cyclic_directed;
+
+use super::logical::{JobGraph, NodeId, NodeKind, Partition, Port};
+use crate::error::{Error, Result};
+
+impl JobGraph {
+    /// Checks the graph as a whole.
+    ///
+    /// # Errors
+    /// `Config`, naming the operator and the line that declared it: no source, a name used twice,
+    /// a stream without a sink, event time missing or assigned too late, a cycle.
+    pub fn validate(&self) -> Result<()> {
+        if self.graph.node_count() == 0 {
+            return Err(Error::config("the job is empty: add a source and a sink"));
+        }
+        if is_cyclic_directed(&self.graph) {
+            return Err(Error::bug("the job graph has a cycle"));
+        }
+        self.validate_names()?;
+        for node in self.nodes() {
+            self.validate_consumed(node)?;
+            self.validate_event_time(node)?;
+        }
+        Ok(())
+    }
+
+    fn validate_names(&self) -> Result<()> {
+        let mut seen: BTreeMap<&str, NodeId> = BTreeMap::new();
+        for node in self.nodes() {
+            let info = self.info(node);
+            let is_plain =
+                info.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+            if info.name.is_empty() || info.name.len() > 100 || !is_plain {
+                return Err(Error::config(format!(
+                    "the name {} may have letters, digits, `-`, `_` and `.`, up to 100 of them",
+                    info.whereabouts()
+                )));
+            }
+            if let Some(first) = seen.insert(&info.name, node) {
+                return Err(Error::config(format!(
+                    "two operators have the name `{}`: {} and {}; a name is the identity of an \
+                     operator's state, give one of them another",
+                    info.name,
+                    self.info(first).whereabouts(),
+                    info.whereabouts()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_consumed(&self, node: NodeId) -> Result<()> {
+        let info = self.info(node);
+        let is_consumed = self.outputs(node).iter().any(|(_, edge)| edge.port == Port::Main);
+        if info.kind != NodeKind::Sink && !is_consumed {
+            return Err(Error::config(format!(
+                "the stream of {} leads nowhere: add a `.sink(…)`, or remove the operator",
+                info.whereabouts()
+            )));
+        }
+        Ok(())
+    }
+
+    fn validate_event_time(&self, node: NodeId) -> Result<()> {
+        let info = self.info(node);
+        if info.needs_event_time
+            && let Some(source) = self.source_without_event_time(node)
+        {
+            return Err(Error::config(format!(
+                "{} works in event time, but records of source {} reach it without one: call \
+                 `.event_time(…)` behind the source",
+                info.whereabouts(),
+                self.info(source).whereabouts()
+            )));
+        }
+        if info.assigns_event_time {
+            let mut at = node;
+            while self.info(at).kind != NodeKind::Source {
+                let inputs = self.inputs(at);
+                let [(from, edge)] = inputs[..] else {
+                    return Err(self.too_late(node, "a union"));
+                };
+                if edge.partition != Partition::Forward {
+                    return Err(self.too_late(node, "an exchange"));
+                }
+                if from != node && self.info(from).assigns_event_time {
+                    return Err(self.too_late(node, "another `.event_time(…)`"));
+                }
+                at = from;
+            }
+        }
+        Ok(())
+    }
+
+    fn too_late(&self, node: NodeId, after: &str) -> Error {
+        Error::config(format!(
+            "{} assigns event time after {after}, where results would depend on scheduling: \
+             call `.event_time(…)` directly behind each source",
+            self.info(node).whereabouts()
+        ))
+    }
+
+    /// A source from which records reach `node` without an event time.
+    fn source_without_event_time(&self, node: NodeId) -> Option<NodeId> {
+        let info = self.info(node);
+        match info.kind {
+            _ if info.assigns_event_time => None,
+            NodeKind::Source => Some(node),
+            _ => self
+                .inputs(node)
+                .into_iter()
+                .find_map(|(from, _)| self.source_without_event_time(from)),
+        }
+    }
+}

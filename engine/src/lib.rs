@@ -1,0 +1,37 @@
+//! Thalweg's engine: graphs, channels, the subtask machine, the traits users implement, and both
+//! runtimes (worker threads, simulator).
+//!
+//! Reading order: [`time`], [`batch`], [`operator`], [`source`], [`sink`], [`graph`], `channel`,
+//! `subtask`, `deploy`, [`runtime`], [`sim`].
+
+pub mod batch;
+mod channel;
+mod decider;
+mod deploy;
+pub mod error;
+pub mod graph;
+pub mod metrics;
+pub mod operator;
+pub mod options;
+pub mod park;
+pub mod planted;
+pub mod progress;
+pub mod runtime;
+pub mod sim;
+pub mod sink;
+pub mod source;
+mod subtask;
+pub mod time;
+
+pub use batch::{BATCH_RECORDS, Batch, Behind, Marks};
+pub use channel::ChannelBounds;
+pub use error::{Error, ErrorKind, Result};
+pub use metrics::Counter;
+pub use operator::{
+    Advance, Context, OpenContext, Operator, OriginWatermark, Outputs, SnapshotContext, TimeOrigin,
+};
+pub use thalweg_checkpoint as checkpoint;
+pub use thalweg_checkpoint::CheckpointId;
+pub use thalweg_state as state;
+pub use thalweg_state::{Data, Element, Key};
+pub use time::{EventTime, ProcessingTime};

@@ -1,0 +1,229 @@
+//! `Operator`: what an operator may do, and what it is told.
+//!
+//! # Contract
+//! * The subtask calls one method at a time; a call runs to completion and never blocks.
+//! * `process` and `advance` are called with empty outputs.
+//! * `process` takes records from the front of its input. It may leave some: if an output is full
+//!   it is called again once that has been handed on, otherwise it has asked for a wake-up.
+//! * All records that came before a watermark were taken before `advance` is called with it, and
+//!   all that `advance` gives out leaves before the watermark does.
+//! * `snapshot` may be called between two calls of `advance` that gave [`Advance::More`]: what is
+//!   still to be given out is part of the operator's state.
+
+use thalweg_checkpoint::CheckpointId;
+use thalweg_state::{
+    BackendConfig, Element, KeyGroupCount, KeyGroupRange, OperatorState, RestoreSource,
+    SnapshotPart,
+};
+
+use crate::batch::Batch;
+use crate::error::Result;
+use crate::metrics::OperatorMetrics;
+use crate::sink::Committable;
+use crate::time::{EventTime, ProcessingTime};
+
+/// One operator in one subtask.
+pub trait Operator: Send + 'static {
+    /// The records it takes.
+    type In: Element;
+    /// The records of its main output.
+    type Out: Element;
+    /// The records of its side output (late records, dead letters); `()` if it has none.
+    type Side: Element;
+
+    /// Opens its state, restored if the context has some. Called once, first.
+    ///
+    /// # Errors
+    /// Whatever keeps the operator from working; the job fails.
+    fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// Takes records from `input`.
+    ///
+    /// # Errors
+    /// A user function's error or a failure of state; the job fails.
+    fn process(
+        &mut self,
+        input: &mut Batch<Self::In>,
+        out: &mut Outputs<'_, Self::Out, Self::Side>,
+        context: &mut Context<'_>,
+    ) -> Result<()>;
+
+    /// Does what is due at `watermark`, until an output is full.
+    ///
+    /// # Errors
+    /// As `process`.
+    fn advance(
+        &mut self,
+        watermark: EventTime,
+        out: &mut Outputs<'_, Self::Out, Self::Side>,
+        context: &mut Context<'_>,
+    ) -> Result<Advance> {
+        let _ = (watermark, out, context);
+        Ok(Advance::Done)
+    }
+
+    /// The watermark it forwards when all that was due at `watermark` has been given out: not
+    /// beyond what it still may emit.
+    fn forwarded(&self, watermark: EventTime) -> EventTime {
+        watermark
+    }
+
+    /// Hands over its state for a checkpoint.
+    ///
+    /// # Errors
+    /// The checkpoint is declined and the job fails.
+    fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// The operator as the one that assigns event times and generates watermarks, if it is one.
+    fn as_time_origin(&mut self) -> Option<&mut dyn TimeOrigin> {
+        None
+    }
+}
+
+/// How far `advance` came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Advance {
+    /// All that was due has been given out.
+    Done,
+    /// There is more; call again when the outputs have been handed on.
+    More,
+}
+
+/// The outputs of an operator.
+pub struct Outputs<'a, T, S> {
+    /// The main output.
+    pub main: &'a mut Batch<T>,
+    /// The side output.
+    pub side: &'a mut Batch<S>,
+    pub(crate) capacity: usize,
+}
+
+impl<T, S> Outputs<'_, T, S> {
+    /// True if the operator should stop at the next record boundary.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.main.len() >= self.capacity || self.side.len() >= self.capacity
+    }
+}
+
+/// What an operator can see and ask for during a call.
+pub struct Context<'a> {
+    /// The time, as the decider gave it.
+    pub now: ProcessingTime,
+    /// The operator's counters.
+    pub metrics: &'a OperatorMetrics,
+    /// The split of the input batch, as a position in its subtask's list of splits. Only before
+    /// the first exchange.
+    pub split: usize,
+    pub(crate) batch_records: usize,
+    pub(crate) wake_at: Option<ProcessingTime>,
+    pub(crate) rolled: &'a mut Vec<Committable>,
+}
+
+impl Context<'_> {
+    /// Asks for the next call no later than `time`.
+    pub fn wake_at(&mut self, time: ProcessingTime) {
+        self.wake_at = Some(self.wake_at.map_or(time, |t| t.min(time)));
+    }
+
+    /// Hands over output that may be committed at once; only where nothing is checkpointed.
+    pub fn commit_rolled(&mut self, committables: Vec<Committable>) {
+        self.rolled.extend(committables);
+    }
+}
+
+/// What an operator is told when it is opened.
+pub struct OpenContext<'a> {
+    /// The operator's name.
+    pub operator: &'a str,
+    /// The subtask's index, from 0.
+    pub subtask_index: usize,
+    /// The number of subtasks.
+    pub parallelism: usize,
+    /// The key groups this subtask owns.
+    pub key_groups: KeyGroupRange,
+    /// The number of key groups of the job.
+    pub key_group_count: KeyGroupCount,
+    /// Where state is kept.
+    pub backend: BackendConfig,
+    /// The snapshots to restore from; entries of other subtasks' key groups are to be left out.
+    pub restored: &'a [RestoreSource],
+    /// The checkpoint the job was restored from.
+    pub restored_from: Option<CheckpointId>,
+    /// True if the job publishes checkpoints.
+    pub is_checkpointed: bool,
+}
+
+impl OpenContext<'_> {
+    /// Opens the operator's state, empty: its tables are to be restored from `restored`.
+    ///
+    /// # Errors
+    /// As [`OperatorState::open`].
+    pub fn open_state(&self) -> Result<OperatorState> {
+        Ok(OperatorState::open(self.backend.clone(), self.key_groups, self.key_group_count)?)
+    }
+}
+
+/// What an operator hands over at a barrier.
+pub struct SnapshotContext {
+    /// The checkpoint.
+    pub id: CheckpointId,
+    pub(crate) part: SnapshotPart,
+    pub(crate) committables: Vec<Committable>,
+}
+
+impl SnapshotContext {
+    /// An empty snapshot for checkpoint `id`.
+    pub fn new(id: CheckpointId) -> Self {
+        SnapshotContext { id, part: SnapshotPart::Empty, committables: Vec::new() }
+    }
+
+    /// Hands over the operator's state.
+    pub fn put_state(&mut self, part: SnapshotPart) {
+        self.part = part;
+    }
+
+    /// Hands over output to be committed when the checkpoint has been published.
+    pub fn put_committables(&mut self, committables: Vec<Committable>) {
+        self.committables.extend(committables);
+    }
+}
+
+/// An operator that assigns event times: it keeps a watermark generator per split.
+pub trait TimeOrigin {
+    /// Makes split number `split` known, with what [`snapshot_split`](TimeOrigin::snapshot_split)
+    /// returned for it. Every split counts, at its restored time or `MIN`, until it has finished.
+    ///
+    /// # Errors
+    /// `Corrupt` if `restored` cannot be read.
+    fn add_split(&mut self, split: usize, restored: Option<&[u8]>) -> Result<()>;
+
+    /// The split has no more records.
+    fn finish_split(&mut self, split: usize);
+
+    /// The split has had no records since `idle_since`, with room for some; or it has again.
+    fn set_idle_since(&mut self, split: usize, idle_since: Option<ProcessingTime>);
+
+    /// The least watermark of the active splits, and whether all splits are idle at `now`.
+    fn watermark(&mut self, now: ProcessingTime) -> OriginWatermark;
+
+    /// The generator of a split.
+    fn snapshot_split(&self, split: usize) -> Vec<u8>;
+}
+
+/// What a [`TimeOrigin`] says of time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OriginWatermark {
+    /// The watermark.
+    pub watermark: EventTime,
+    /// True if no split is active.
+    pub is_idle: bool,
+    /// When to look again, because a split becomes idle then.
+    pub check_at: Option<ProcessingTime>,
+}

@@ -1,0 +1,158 @@
+//! How a job is run: `JobOptions` as given, `JobConfig` as checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thalweg_state::KeyGroupCount;
+
+use crate::channel::ChannelBounds;
+use crate::error::{Error, Result};
+use crate::time::duration_millis;
+
+/// Where state is kept while the job runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum StateBackend {
+    /// In memory.
+    #[default]
+    Memory,
+    /// In memory up to the budget, the rest in RocksDB.
+    RocksDb,
+}
+
+/// What a job starts from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Restore {
+    /// The newest checkpoint of the directory, if it has one.
+    #[default]
+    Latest,
+    /// Nothing; refused if the directory is in use.
+    Nothing,
+    /// The checkpoint of that number, even if newer ones exist. Output that the newer ones have
+    /// made visible will be made again.
+    Checkpoint(u64),
+}
+
+/// How a job is run, as given. Fields that are `None` take their defaults.
+#[derive(Clone, Debug, Default)]
+pub struct JobOptions {
+    /// Subtasks of every operator that does not insist on a number. Default: the workers.
+    pub parallelism: Option<usize>,
+    /// Worker threads. Default: the processor's cores.
+    pub workers: Option<usize>,
+    /// Where checkpoints go. Default: none are taken.
+    pub checkpoint_dir: Option<PathBuf>,
+    /// Time from the start of one checkpoint to the start of the next. Default: 10 s.
+    pub checkpoint_interval: Option<Duration>,
+    /// After this time a checkpoint is given up. Default: 10 min.
+    pub checkpoint_timeout: Option<Duration>,
+    /// How many checkpoints are kept. Default: 3.
+    pub checkpoints_retained: Option<usize>,
+    /// What the job starts from.
+    pub restore: Restore,
+    /// Where state is kept.
+    pub state: StateBackend,
+    /// Bytes that state may take in memory before it goes to RocksDB. Default: 256 MiB.
+    pub memory: Option<u64>,
+    /// The number of key groups, fixed for a job's life. Default: 128.
+    pub key_groups: Option<u16>,
+    /// The bounds of channels.
+    pub channels: ChannelBounds,
+}
+
+/// How a job is run, checked, without gaps.
+#[derive(Clone, Debug)]
+pub struct JobConfig {
+    pub(crate) parallelism: usize,
+    pub(crate) workers: usize,
+    pub(crate) checkpoints: Option<CheckpointConfig>,
+    pub(crate) state: StateBackend,
+    pub(crate) memory: u64,
+    pub(crate) key_groups: KeyGroupCount,
+    pub(crate) channels: ChannelBounds,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct CheckpointConfig {
+    pub(crate) dir: PathBuf,
+    pub(crate) interval_ms: i64,
+    pub(crate) timeout_ms: i64,
+    pub(crate) retained: usize,
+    pub(crate) restore: Restore,
+}
+
+impl JobOptions {
+    /// Checks the options; `cores` is what the machine has.
+    ///
+    /// # Errors
+    /// `Config`, naming the option and its bounds.
+    pub fn check(&self, cores: usize) -> Result<JobConfig> {
+        let workers = self.workers.unwrap_or(cores.max(1));
+        let parallelism = self.parallelism.unwrap_or(workers);
+        let key_groups = KeyGroupCount::new(usize::from(self.key_groups.unwrap_or(128)))
+            .ok_or_else(|| Error::config("the number of key groups must be 1 to 32768"))?;
+        if !(1..=256).contains(&workers) {
+            return Err(Error::config(format!("workers must be 1 to 256, not {workers}")));
+        }
+        if parallelism == 0 || parallelism > usize::from(key_groups.get()) {
+            return Err(Error::config(format!(
+                "parallelism must be 1 to {} (the number of key groups), not {parallelism}",
+                key_groups.get()
+            )));
+        }
+        let channels = self.channels;
+        if channels.messages == 0 || channels.records == 0 || channels.drain_ms < 1 {
+            return Err(Error::config(
+                "a channel must hold a message, a record and a millisecond at least",
+            ));
+        }
+        Ok(JobConfig {
+            parallelism,
+            workers,
+            checkpoints: self.check_checkpoints()?,
+            state: self.check_state()?,
+            memory: self.memory.unwrap_or(256 << 20),
+            key_groups,
+            channels: self.channels,
+        })
+    }
+
+    fn check_checkpoints(&self) -> Result<Option<CheckpointConfig>> {
+        let Some(dir) = self.checkpoint_dir.clone() else {
+            if self.checkpoint_interval.is_some() || self.restore != Restore::Latest {
+                return Err(Error::config(
+                    "a checkpoint interval or a restore needs a checkpoint directory",
+                ));
+            }
+            return Ok(None);
+        };
+        let interval = self.checkpoint_interval.unwrap_or(Duration::from_secs(10));
+        let timeout = self.checkpoint_timeout.unwrap_or(Duration::from_secs(600));
+        if interval < Duration::from_millis(10) {
+            return Err(Error::config("the checkpoint interval must be 10ms at least"));
+        }
+        if timeout < Duration::from_millis(100) {
+            return Err(Error::config("the checkpoint timeout must be 100ms at least"));
+        }
+        let retained = self.checkpoints_retained.unwrap_or(3);
+        if retained == 0 {
+            return Err(Error::config("one checkpoint must be kept at least"));
+        }
+        Ok(Some(CheckpointConfig {
+            dir,
+            interval_ms: duration_millis(interval),
+            timeout_ms: duration_millis(timeout),
+            retained,
+            restore: self.restore.clone(),
+        }))
+    }
+
+    fn check_state(&self) -> Result<StateBackend> {
+        if self.state == StateBackend::RocksDb && !cfg!(feature = "rocksdb") {
+            return Err(Error::config(
+                "this binary was built without RocksDB: build it with the feature `rocksdb`, or \
+                 keep state in memory",
+            ));
+        }
+        Ok(self.state)
+    }
+}

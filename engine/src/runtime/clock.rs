@@ -1,0 +1,31 @@
+//! The one file that reads the clocks.
+#![expect(clippy::disallowed_methods, reason = "the clock of the thread driver")]
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::time::{ProcessingTime, duration_millis};
+
+/// Processing time: whole milliseconds since the start of the run, never falling.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Clock { start: Instant::now() }
+    }
+
+    pub(crate) fn now(&self) -> ProcessingTime {
+        ProcessingTime::from_millis(duration_millis(self.start.elapsed()))
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// Milliseconds since the Unix epoch, to date manifests.
+pub(crate) fn wall_clock_millis() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, duration_millis)
+}

@@ -1,0 +1,73 @@
+//! The checkpoint writer: a thread that makes captures durable and acknowledges them.
+
+use crossbeam_channel::{Receiver, Sender};
+use thalweg_checkpoint::{CheckpointStore, OperatorPart, SubtaskAck, SubtaskId, SubtaskSnapshot};
+use thalweg_state::SnapshotPart;
+
+use super::SharedStore;
+use super::coordinate::Report;
+use crate::error::Result;
+use crate::subtask::Capture;
+
+/// A capture to be made durable.
+pub(crate) struct WriteRequest {
+    pub(crate) subtask: SubtaskId,
+    pub(crate) key_groups: (u16, u16),
+    pub(crate) capture: Box<Capture>,
+}
+
+/// Writes captures until all workers have gone.
+pub(crate) fn write_captures(
+    requests: &Receiver<WriteRequest>,
+    reports: &Sender<Report>,
+    store: Option<&SharedStore>,
+) {
+    for request in requests {
+        let written = match store {
+            None => acknowledge(request, |_, _| Ok(None)),
+            Some(store) => {
+                let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                write_capture(request, &mut **store)
+            }
+        };
+        let report = match written {
+            Ok(ack) => Report::Ack(ack),
+            Err(error) => Report::Failed(error),
+        };
+        if reports.send(report).is_err() {
+            return;
+        }
+    }
+}
+
+/// Writes the parts of one capture and returns what the coordinator is told of it.
+pub(crate) fn write_capture(
+    request: WriteRequest,
+    store: &mut dyn CheckpointStore,
+) -> Result<SubtaskAck> {
+    let id = request.capture.id;
+    let subtask = request.subtask;
+    acknowledge(request, |operator, part| {
+        let name = thalweg_checkpoint::part_name(subtask, operator);
+        Ok(match part {
+            SnapshotPart::Empty => None,
+            SnapshotPart::Portable(bytes) => Some(store.write_part(id, &name, &bytes)?),
+            SnapshotPart::Directory(dir) => Some(store.adopt_directory(id, &name, &dir)?),
+        })
+    })
+}
+
+fn acknowledge(
+    request: WriteRequest,
+    mut write: impl FnMut(&str, SnapshotPart) -> Result<Option<thalweg_checkpoint::PartFile>>,
+) -> Result<SubtaskAck> {
+    let WriteRequest { subtask, key_groups, capture } = request;
+    let Capture { id, operators, splits, committables, counters } = *capture;
+    let mut parts = Vec::with_capacity(operators.len());
+    for (operator, part, watermark) in operators {
+        let file = write(&operator, part)?;
+        parts.push(OperatorPart { operator, file, key_groups, watermark });
+    }
+    let payload = SubtaskSnapshot { operators: parts, splits, committables, counters };
+    Ok(SubtaskAck { subtask, id, payload })
+}

@@ -1,0 +1,427 @@
+//! The chain: a batch through the fused operators, a watermark through them, their snapshots.
+//!
+//! # Place
+//! Called by `subtask/step.rs`; calls operators through `subtask/erased.rs` and hands their output to
+//! the next operator or to `subtask/output.rs`. User panics are caught here and nowhere else.
+//!
+//! # Invariants
+//! * I1: an operator runs only when its outputs are empty and every gate behind them has room.
+//! * I2: an operator is advanced to a watermark only when the chain holds no record, so nothing
+//!   that came before the watermark is behind it.
+//! * I3: parents stand before children.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use thalweg_checkpoint::{Barrier, CheckpointId};
+use thalweg_state::SnapshotPart;
+
+use super::erased::{ErasedOperator, ErasedOutputs, PORTS};
+use super::output::ErasedGate;
+use crate::channel::AnyBatch;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Counter, OperatorMetrics};
+use crate::operator::{Advance, Context, OriginWatermark, SnapshotContext, TimeOrigin};
+use crate::sink::Committable;
+use crate::time::{EventTime, ProcessingTime};
+
+/// Where the records of a port go, inside one subtask.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outlet {
+    /// To the operator at this position.
+    Node(usize),
+    /// Through the gate at this position.
+    Gate(usize),
+}
+
+/// The outlets of an operator's or source's ports.
+pub(crate) type Outlets = [Vec<Outlet>; PORTS];
+
+/// One operator of the chain.
+pub(crate) struct ChainNode {
+    pub(crate) name: String,
+    pub(crate) operator: Box<dyn ErasedOperator>,
+    pub(crate) outlets: Outlets,
+    /// The operator before it, or none for a child of the head.
+    pub(crate) parent: Option<usize>,
+    pub(crate) metrics: Arc<OperatorMetrics>,
+    /// The watermark the operator has been advanced to.
+    pub(crate) watermark: EventTime,
+    /// The watermark it forwards.
+    pub(crate) forwarded: EventTime,
+    /// True if all splits of its time origin are idle.
+    pub(crate) is_idle: bool,
+    /// When it wants to be called again.
+    wake_at: Option<ProcessingTime>,
+    /// Committables that rolled, where nothing is checkpointed.
+    pub(crate) rolled: Vec<Committable>,
+    /// True if its snapshot is part of a cut: a sink's always, to be committed; state only where
+    /// somebody keeps it.
+    is_captured: bool,
+}
+
+impl ChainNode {
+    pub(crate) fn new(
+        name: String,
+        operator: Box<dyn ErasedOperator>,
+        outlets: Outlets,
+        parent: Option<usize>,
+        metrics: Arc<OperatorMetrics>,
+        is_captured: bool,
+    ) -> Self {
+        ChainNode {
+            name,
+            operator,
+            outlets,
+            parent,
+            metrics,
+            watermark: EventTime::MIN,
+            forwarded: EventTime::MIN,
+            is_idle: false,
+            wake_at: None,
+            rolled: Vec::new(),
+            is_captured,
+        }
+    }
+}
+
+/// The operators of one subtask, and the gates behind them.
+pub(crate) struct Chain {
+    pub(crate) nodes: Vec<ChainNode>,
+    pub(crate) gates: Vec<ChainGate>,
+    /// The split of the batch that is in the chain.
+    pub(crate) split: usize,
+    /// Records of a batch, before an operator looks for room again.
+    pub(crate) batch_records: usize,
+}
+
+/// A gate and whose watermark it forwards.
+pub(crate) struct ChainGate {
+    pub(crate) gate: Box<dyn ErasedGate>,
+    /// The operator it stands behind, or none for the source itself.
+    pub(crate) parent: Option<usize>,
+}
+
+/// What a pass over the chain found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Drained {
+    /// No record is left in the chain.
+    Empty,
+    /// The budget is used up.
+    Budget,
+    /// A gate has no room, or an operator waits.
+    Blocked { wake_at: Option<ProcessingTime> },
+}
+
+/// What became of an operator's output.
+enum HandOn {
+    /// There was none.
+    Nothing,
+    /// All of it was handed on.
+    Done,
+    /// Some of it has to stay for now.
+    Blocked,
+}
+
+impl Chain {
+    /// Gives a batch from a channel to the first operator and takes the emptied one.
+    pub(crate) fn feed(&mut self, batch: &mut AnyBatch) {
+        self.nodes[0].operator.swap_input(batch);
+    }
+
+    /// True if every gate takes more.
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.gates.iter_mut().all(|gate| gate.gate.has_room())
+    }
+
+    /// Moves records on until the chain is empty, blocked, or the budget is used up.
+    pub(crate) fn drain(&mut self, now: ProcessingTime, budget: &mut u32) -> Result<Drained> {
+        loop {
+            let (mut moved, mut left, mut wake_at) = (false, false, None);
+            for index in (0..self.nodes.len()).rev() {
+                match self.hand_on(index) {
+                    HandOn::Nothing => {}
+                    // Its children have been visited in this pass: another one is needed.
+                    HandOn::Done => (left, moved) = (true, true),
+                    HandOn::Blocked => {
+                        left = true;
+                        continue;
+                    }
+                }
+                if self.nodes[index].operator.input_len() == 0 {
+                    continue;
+                }
+                left = true;
+                if self.nodes[index].wake_at.is_some_and(|at| at > now) {
+                    wake_at = earliest(wake_at, self.nodes[index].wake_at);
+                    continue;
+                }
+                if !self.outlets_have_room(index) {
+                    continue;
+                }
+                if *budget == 0 {
+                    return Ok(Drained::Budget);
+                }
+                *budget -= 1;
+                moved |= self.process(index, now)?;
+                wake_at = earliest(wake_at, self.nodes[index].wake_at);
+            }
+            if !left {
+                return Ok(Drained::Empty);
+            }
+            if !moved {
+                return Ok(Drained::Blocked { wake_at });
+            }
+        }
+    }
+
+    /// Runs one operator over its input; true if it took or gave anything.
+    fn process(&mut self, index: usize, now: ProcessingTime) -> Result<bool> {
+        let split = self.split;
+        let before = self.nodes[index].operator.input_len();
+        self.call(index, now, split, |operator, context| operator.process(context))?;
+        let node = &self.nodes[index];
+        let taken = before - node.operator.input_len();
+        let given = node.operator.output_len(0);
+        node.metrics.add(Counter::In, taken as u64);
+        node.metrics.add(Counter::Out, given as u64);
+        Ok(taken > 0 || given > 0)
+    }
+
+    /// Calls an operator with its context; an error or panic is named after it.
+    fn call<R>(
+        &mut self,
+        index: usize,
+        now: ProcessingTime,
+        split: usize,
+        f: impl FnOnce(&mut dyn ErasedOperator, &mut Context<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let batch_records = self.batch_records;
+        let ChainNode { operator, metrics, rolled, name, wake_at, .. } = &mut self.nodes[index];
+        let metrics = &**metrics;
+        let mut context = Context { now, metrics, split, batch_records, wake_at: None, rolled };
+        let result = guard(name, || f(&mut **operator, &mut context));
+        *wake_at = context.wake_at;
+        result
+    }
+
+    /// Hands on what waits on an operator's ports.
+    fn hand_on(&mut self, index: usize) -> HandOn {
+        let mut outcome = HandOn::Nothing;
+        for port in 0..PORTS {
+            if self.nodes[index].operator.output_len(port) == 0 {
+                continue;
+            }
+            if !self.port_has_room(Some(index), port) {
+                return HandOn::Blocked;
+            }
+            outcome = HandOn::Done;
+            let (before, rest) = self.nodes.split_at_mut(index + 1);
+            let ChainNode { operator, outlets, .. } = &mut before[index];
+            distribute(&mut **operator, port, &outlets[port], index + 1, rest, &mut self.gates);
+        }
+        outcome
+    }
+
+    /// Hands on what the source head has read; the caller has seen to it that there is room.
+    pub(crate) fn take_from_head(&mut self, head: &mut dyn ErasedOutputs, outlets: &Outlets) {
+        for (port, outlets) in outlets.iter().enumerate() {
+            if head.output_len(port) > 0 {
+                distribute(head, port, outlets, 0, &mut self.nodes, &mut self.gates);
+            }
+        }
+    }
+
+    fn outlets_have_room(&mut self, index: usize) -> bool {
+        (0..PORTS).all(|port| self.port_has_room(Some(index), port))
+    }
+
+    fn port_has_room(&mut self, parent: Option<usize>, port: usize) -> bool {
+        let Some(index) = parent else { return true };
+        (0..self.nodes[index].outlets[port].len()).all(|i| {
+            match self.nodes[index].outlets[port][i] {
+                Outlet::Node(child) => self.nodes[child].operator.input_len() == 0,
+                Outlet::Gate(gate) => self.gates[gate].gate.has_room(),
+            }
+        })
+    }
+
+    /// Advances the operators, in order, to the watermarks of their parents; `head` is that of the
+    /// head. Stops with `More` at an operator that has more to give out. The chain is empty before
+    /// each call (I2).
+    pub(crate) fn advance(
+        &mut self,
+        head: EventTime,
+        head_is_idle: bool,
+        now: ProcessingTime,
+    ) -> Result<Advance> {
+        for index in 0..self.nodes.len() {
+            let (watermark, is_idle) = match self.nodes[index].parent {
+                None => (head, head_is_idle),
+                Some(parent) => (self.nodes[parent].forwarded, self.nodes[parent].is_idle),
+            };
+            if let Some(origin) = self.origin(index, now) {
+                let node = &mut self.nodes[index];
+                node.forwarded = node.forwarded.max(origin.watermark).max(watermark);
+                node.is_idle = origin.is_idle;
+                node.watermark = node.forwarded;
+                node.metrics.set_watermark(node.forwarded);
+                continue;
+            }
+            self.nodes[index].is_idle = is_idle;
+            if watermark <= self.nodes[index].watermark {
+                continue;
+            }
+            let split = self.split;
+            let outcome =
+                self.call(index, now, split, |operator, ctx| operator.advance(watermark, ctx))?;
+            let node = &mut self.nodes[index];
+            node.metrics.add(Counter::Out, node.operator.output_len(0) as u64);
+            if outcome == Advance::Done {
+                node.watermark = watermark;
+                node.forwarded = node.forwarded.max(node.operator.forwarded(watermark));
+                node.metrics.set_watermark(watermark);
+            }
+            let has_output = (0..PORTS).any(|port| node.operator.output_len(port) > 0);
+            if outcome == Advance::More || has_output {
+                return Ok(Advance::More);
+            }
+        }
+        for gate in &mut self.gates {
+            let (watermark, is_idle) = match gate.parent {
+                None => (head, head_is_idle),
+                Some(parent) => (self.nodes[parent].forwarded, self.nodes[parent].is_idle),
+            };
+            gate.gate.set_watermark(watermark, is_idle);
+        }
+        Ok(Advance::Done)
+    }
+
+    fn origin(&mut self, index: usize, now: ProcessingTime) -> Option<OriginWatermark> {
+        let origin = self.nodes[index].operator.as_time_origin()?;
+        Some(origin.watermark(now))
+    }
+
+    /// Whether a time origin says something else than it forwarded last, and when to look again.
+    pub(crate) fn look_at_origins(
+        &mut self,
+        now: ProcessingTime,
+    ) -> (bool, Option<ProcessingTime>) {
+        let (mut has_changed, mut check_at) = (false, None);
+        for index in 0..self.nodes.len() {
+            if let Some(origin) = self.origin(index, now) {
+                let node = &self.nodes[index];
+                has_changed |= origin.watermark > node.forwarded || origin.is_idle != node.is_idle;
+                check_at = earliest(check_at, origin.check_at);
+            }
+        }
+        (has_changed, check_at)
+    }
+
+    /// Calls `f` with every operator that assigns event times.
+    pub(crate) fn each_origin(
+        &mut self,
+        mut f: impl FnMut(&str, &mut dyn TimeOrigin) -> Result<()>,
+    ) -> Result<()> {
+        for node in &mut self.nodes {
+            if let Some(origin) = node.operator.as_time_origin() {
+                f(&node.name, origin)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends everything that gates hold back.
+    pub(crate) fn flush(&mut self) {
+        for gate in &mut self.gates {
+            gate.gate.flush();
+        }
+    }
+
+    /// Sends what gates hold back for receivers that have nothing to do.
+    pub(crate) fn flush_starving(&mut self) {
+        for gate in &mut self.gates {
+            gate.gate.flush_starving();
+        }
+    }
+
+    /// Sends a barrier behind everything else.
+    pub(crate) fn send_barrier(&mut self, barrier: Barrier) {
+        for gate in &mut self.gates {
+            gate.gate.send_barrier(barrier);
+        }
+    }
+
+    /// The snapshots of all operators: position, state, committables.
+    pub(crate) fn snapshot(
+        &mut self,
+        id: CheckpointId,
+    ) -> Result<Vec<(SnapshotPart, Vec<Committable>)>> {
+        let snapshot = |node: &mut ChainNode| {
+            let mut context = SnapshotContext::new(id);
+            if node.is_captured {
+                guard(&node.name, || node.operator.snapshot(&mut context))?;
+            }
+            Ok((context.part, context.committables))
+        };
+        self.nodes.iter_mut().map(snapshot).collect()
+    }
+}
+
+/// Moves one port's records to all its outlets: a copy for each but the last.
+fn distribute(
+    from: &mut (impl ErasedOutputs + ?Sized),
+    port: usize,
+    outlets: &[Outlet],
+    first_node: usize,
+    nodes: &mut [ChainNode],
+    gates: &mut [ChainGate],
+) {
+    let Some((last, others)) = outlets.split_last() else {
+        from.clear_output(port);
+        return;
+    };
+    let mut give = |outlet: &Outlet, is_last: bool| {
+        let target = match *outlet {
+            Outlet::Node(node) => nodes[node - first_node].operator.input(),
+            Outlet::Gate(gate) => gates[gate].gate.incoming(),
+        };
+        if is_last {
+            from.move_output(port, target);
+        } else {
+            from.copy_output(port, target);
+        }
+        if let Outlet::Gate(gate) = *outlet {
+            gates[gate].gate.route();
+        }
+    };
+    for outlet in others {
+        give(outlet, false);
+    }
+    give(last, true);
+}
+
+/// Runs user code: a panic becomes an error, and both are named after the operator.
+pub(crate) fn guard<R>(operator: &str, f: impl FnOnce() -> Result<R>) -> Result<R> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => result.map_err(|e| e.in_operator(operator)),
+        Err(panic) => {
+            let message = panic
+                .downcast_ref::<&str>()
+                .map(|s| (*s).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "of an unknown kind".to_owned());
+            Err(Error::new(ErrorKind::User, format!("panicked: {message}")).in_operator(operator))
+        }
+    }
+}
+
+pub(crate) fn earliest(
+    a: Option<ProcessingTime>,
+    b: Option<ProcessingTime>,
+) -> Option<ProcessingTime> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,163 @@
+//! The input gate: chooses the next channel, checks cuts, and merges watermarks.
+//!
+//! # Invariants
+//! * I1: the merged watermark is the least among active channels and never falls.
+//! * I2: a channel that has delivered the barrier of the current alignment is not read.
+//! * I3: a barrier's count equals the elements taken from its channel before it.
+
+use thalweg_checkpoint::{Aligner, Alignment, Barrier, CheckpointId};
+
+use crate::channel::{AnyBatch, Receiver, StreamElement};
+use crate::decider::Decider;
+use crate::error::{Error, Result};
+use crate::planted::planted;
+use crate::time::{EventTime, ProcessingTime};
+
+/// All channels into a subtask.
+pub(crate) struct InputGate {
+    channels: Vec<Input>,
+    aligner: Aligner,
+    merged: EventTime,
+    is_idle: bool,
+    /// Channels that can be read, kept to save an allocation per choice.
+    ready: Vec<usize>,
+}
+
+struct Input {
+    receiver: Receiver,
+    watermark: EventTime,
+    is_idle: bool,
+}
+
+/// What the gate found.
+pub(crate) enum Taken {
+    /// A batch for the head of the chain; give the emptied one back with `recycle`.
+    Batch { batch: AnyBatch, channel: usize },
+    /// The element changed nothing that the chain must know beyond the watermark that `merge`
+    /// gives.
+    Control,
+    /// All channels have delivered this barrier.
+    Aligned(Barrier),
+    /// Nothing can be read now.
+    Nothing,
+}
+
+impl InputGate {
+    pub(crate) fn new(receivers: Vec<Receiver>) -> Self {
+        let aligner = Aligner::new(receivers.len());
+        let input = |receiver| Input { receiver, watermark: EventTime::MIN, is_idle: false };
+        InputGate {
+            channels: receivers.into_iter().map(input).collect(),
+            aligner,
+            merged: EventTime::MIN,
+            is_idle: false,
+            ready: Vec::new(),
+        }
+    }
+
+    /// The least watermark of the active channels.
+    pub(crate) fn watermark(&self) -> EventTime {
+        self.merged
+    }
+
+    /// True if no channel is active.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_idle
+    }
+
+    /// Takes the next element from a channel that the decider chooses.
+    pub(crate) fn take(&mut self, decider: &mut dyn Decider, now: ProcessingTime) -> Result<Taken> {
+        self.ready.clear();
+        for (i, channel) in self.channels.iter().enumerate() {
+            if channel.receiver.is_ready() && !self.is_blocked(i) {
+                self.ready.push(i);
+            }
+        }
+        let index = match self.ready.len() {
+            0 => return Ok(Taken::Nothing),
+            1 => self.ready[0],
+            count => self.ready[decider.choose(count)],
+        };
+        let channel = &mut self.channels[index];
+        let Some(element) = channel.receiver.take(now) else { return Ok(Taken::Nothing) };
+        match element {
+            StreamElement::Batch { batch, watermark, .. } => {
+                channel.is_idle = false;
+                if let Some(watermark) = watermark {
+                    self.raise(index, watermark)?;
+                }
+                Ok(Taken::Batch { batch, channel: index })
+            }
+            StreamElement::Watermark(watermark) => {
+                channel.is_idle = false;
+                self.raise(index, watermark)?;
+                Ok(Taken::Control)
+            }
+            StreamElement::Idle => {
+                channel.is_idle = true;
+                Ok(Taken::Control)
+            }
+            StreamElement::Barrier(barrier) => self.handle_barrier(index, barrier),
+        }
+    }
+
+    fn is_blocked(&self, channel: usize) -> bool {
+        self.aligner.is_blocked(channel) && !planted!(NoAlignment)
+    }
+
+    fn raise(&mut self, index: usize, watermark: EventTime) -> Result<()> {
+        let channel = &mut self.channels[index];
+        if watermark < channel.watermark {
+            return Err(Error::bug(format!(
+                "the watermark of channel {index} fell from {} to {watermark}",
+                channel.watermark
+            )));
+        }
+        channel.watermark = watermark;
+        Ok(())
+    }
+
+    /// Recomputes the merged watermark, once the records before it have been processed; true if
+    /// anything changed.
+    pub(crate) fn merge(&mut self) -> bool {
+        let before = (self.merged, self.is_idle);
+        let mut active = self.channels.iter().filter(|c| !c.is_idle).map(|c| c.watermark);
+        let least = match planted!(WatermarkMaximum) {
+            true => active.max(),
+            false => active.next().map(|first| active.fold(first, EventTime::min)),
+        };
+        self.is_idle = least.is_none();
+        // When the last input goes idle the watermark stays where it is.
+        self.merged = self.merged.max(least.unwrap_or(self.merged));
+        before != (self.merged, self.is_idle)
+    }
+
+    fn handle_barrier(&mut self, index: usize, barrier: Barrier) -> Result<Taken> {
+        let received = self.channels[index].receiver.received();
+        if barrier.sent != received {
+            return Err(Error::bug(format!(
+                "I3: barrier {} on channel {index} was sent after {} elements, but {received} \
+                 were received",
+                barrier.id, barrier.sent
+            )));
+        }
+        let alignment = self
+            .aligner
+            .handle_barrier(index, barrier.id, barrier.kind)
+            .map_err(|e| Error::bug(e.to_string()))?;
+        Ok(match alignment {
+            Alignment::Aligned { id, kind } => Taken::Aligned(Barrier { id, kind, sent: 0 }),
+            Alignment::Ignored | Alignment::Waiting | Alignment::Released => Taken::Control,
+        })
+    }
+
+    /// The coordinator gave a checkpoint up.
+    pub(crate) fn handle_abort(&mut self, id: CheckpointId) {
+        self.aligner.handle_abort(id);
+    }
+
+    /// Gives an emptied batch back to where it came from.
+    pub(crate) fn recycle(&self, channel: usize, batch: AnyBatch) {
+        self.channels[channel].receiver.recycle(batch);
+    }
+}

@@ -1,0 +1,318 @@
+//! `step`: the whole scheduling policy of a subtask.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use thalweg_checkpoint::{Barrier, BarrierKind, CheckpointId, Outstanding, SubtaskId};
+
+use super::chain::{Chain, Drained, Outlets, earliest, guard};
+use super::effect::{Control, Effect};
+use super::input::{InputGate, Taken};
+use super::source_head::ErasedHead;
+use crate::decider::Decider;
+use crate::error::Result;
+use crate::metrics::OperatorMetrics;
+use crate::operator::Advance;
+use crate::time::{EventTime, ProcessingTime};
+
+/// What a machine is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// Reads its input and works on it until the input has ended.
+    Running,
+    /// A source whose splits have all ended; answers checkpoints until shutdown.
+    Drained,
+    /// Has taken the cut of a stop; reads nothing until shutdown.
+    Stopped,
+    /// Has been shut down; does nothing any more.
+    Done,
+}
+
+/// Where a subtask's records come from.
+pub(crate) enum Head {
+    /// From the readers of splits.
+    Source(SourceInput),
+    /// From channels.
+    Channels(InputGate),
+}
+
+/// The source at the head of a chain.
+pub(crate) struct SourceInput {
+    pub(crate) name: String,
+    pub(crate) head: Box<dyn ErasedHead>,
+    pub(crate) outlets: Outlets,
+    pub(crate) metrics: Arc<OperatorMetrics>,
+}
+
+/// One parallel instance of a task.
+pub(crate) struct Subtask {
+    pub(crate) id: SubtaskId,
+    /// The range of key groups the subtask owns, end exclusive.
+    pub(crate) key_groups: (u16, u16),
+    pub(super) head: Head,
+    pub(super) chain: Chain,
+    pub(super) phase: Phase,
+    pub(super) outstanding: Outstanding,
+    pub(super) effects: VecDeque<Effect>,
+    /// The newest checkpoint that was asked for and not begun.
+    triggered: Option<(CheckpointId, BarrierKind)>,
+    /// The newest checkpoint that was begun or given up.
+    newest: Option<CheckpointId>,
+    /// True if operators may have a watermark to be advanced to.
+    is_advancing: bool,
+    /// A split that ended with the batch that is in the chain.
+    ended_split: Option<usize>,
+}
+
+/// The outcome of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Step {
+    /// True if anything changed.
+    pub(crate) has_moved: bool,
+    /// When to step again.
+    pub(crate) next: Next,
+}
+
+/// When to step a subtask again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Next {
+    /// At once: the budget is used up.
+    Now,
+    /// When a channel changes, a waker is called, or at that time.
+    Wait { wake_at: Option<ProcessingTime> },
+    /// Never.
+    Never,
+}
+
+/// What one round of a step came to.
+enum Round {
+    Moved,
+    Wait { wake_at: Option<ProcessingTime> },
+}
+
+impl Subtask {
+    pub(crate) fn new(id: SubtaskId, key_groups: (u16, u16), head: Head, chain: Chain) -> Self {
+        Subtask {
+            id,
+            key_groups,
+            head,
+            chain,
+            phase: Phase::Running,
+            outstanding: Outstanding::new(),
+            effects: VecDeque::new(),
+            triggered: None,
+            newest: None,
+            // A restored split may stand at a watermark already.
+            is_advancing: true,
+            ended_split: None,
+        }
+    }
+
+    /// True if the subtask reads a source.
+    pub(crate) fn is_source(&self) -> bool {
+        matches!(self.head, Head::Source(_))
+    }
+
+    /// The budget that lets a source read about one batch and carry it through the chain.
+    pub(crate) fn one_read(&self) -> u32 {
+        2 + self.chain.nodes.len() as u32
+    }
+
+    /// Something the coordinator said.
+    pub(crate) fn handle(&mut self, control: Control) {
+        match control {
+            Control::Trigger { id, kind } => {
+                if Some(id) > self.newest && Some(id) > self.triggered.map(|(id, _)| id) {
+                    self.triggered = Some((id, kind));
+                }
+            }
+            Control::Abort { id } => {
+                self.newest = self.newest.max(Some(id));
+                self.triggered.take_if(|(triggered, _)| *triggered <= id);
+                if let Head::Channels(gate) = &mut self.head {
+                    gate.handle_abort(id);
+                }
+            }
+            Control::Completed { id } => self.outstanding.completed(id),
+            Control::Shutdown => self.phase = Phase::Done,
+        }
+    }
+
+    /// The next thing the subtask asks of the world.
+    pub(crate) fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Works until nothing can be done now, or `budget` operator calls and inputs are used up.
+    ///
+    /// # Errors
+    /// An operator's error, named after it. The subtask must not be stepped again.
+    pub(crate) fn step(
+        &mut self,
+        now: ProcessingTime,
+        decider: &mut dyn Decider,
+        budget: u32,
+    ) -> Result<Step> {
+        let mut budget = budget;
+        let before = budget;
+        loop {
+            if self.phase == Phase::Done {
+                return Ok(Step { has_moved: budget != before, next: Next::Never });
+            }
+            // Records that are on their way go first: everything below needs an empty chain.
+            let round = match self.chain.drain(now, &mut budget)? {
+                Drained::Budget => Round::Moved,
+                Drained::Blocked { wake_at } => Round::Wait { wake_at },
+                Drained::Empty => self.next_round(now, decider)?,
+            };
+            self.roll();
+            match round {
+                Round::Moved if budget <= 1 => {
+                    return Ok(Step { has_moved: true, next: Next::Now });
+                }
+                Round::Moved => budget -= 1,
+                Round::Wait { wake_at } => {
+                    self.chain.flush_starving();
+                    let has_moved = budget != before;
+                    return Ok(Step { has_moved, next: Next::Wait { wake_at } });
+                }
+            }
+        }
+    }
+
+    /// What comes next when the chain is empty: a cut, a watermark, or input, in this order.
+    fn next_round(&mut self, now: ProcessingTime, decider: &mut dyn Decider) -> Result<Round> {
+        self.settle()?;
+        if let Some((id, kind)) = self.triggered.take() {
+            self.newest = Some(id);
+            self.take_barrier(Barrier { id, kind, sent: 0 })?;
+            return Ok(Round::Moved);
+        }
+        if !self.chain.has_room() {
+            return Ok(Round::Wait { wake_at: None });
+        }
+        if self.is_advancing {
+            return self.advance(now);
+        }
+        match (&self.head, self.phase) {
+            (_, Phase::Stopped | Phase::Done | Phase::Drained) => {
+                self.chain.flush();
+                Ok(Round::Wait { wake_at: None })
+            }
+            (Head::Source(_), Phase::Running) => self.read_source(now, decider),
+            (Head::Channels(_), Phase::Running) => self.read_channels(now, decider),
+        }
+    }
+
+    /// Advances operators to the watermark of the head.
+    fn advance(&mut self, now: ProcessingTime) -> Result<Round> {
+        let (watermark, is_idle) = match &mut self.head {
+            Head::Channels(gate) => (gate.watermark(), gate.is_idle()),
+            Head::Source(source) if source.head.is_exhausted() => (EventTime::MAX, false),
+            Head::Source(_) => (EventTime::MIN, false),
+        };
+        if self.chain.advance(watermark, is_idle, now)? == Advance::Done {
+            self.is_advancing = false;
+            let is_exhausted =
+                matches!(&self.head, Head::Source(source) if source.head.is_exhausted());
+            if is_exhausted && self.phase == Phase::Running {
+                self.phase = Phase::Drained;
+                self.chain.flush();
+                self.effects.push_back(Effect::Drained);
+            }
+        }
+        Ok(Round::Moved)
+    }
+
+    /// The records of the last element have passed the chain: a watermark that came with them
+    /// holds now, and a split that ended with them no longer holds time back.
+    fn settle(&mut self) -> Result<()> {
+        if let Head::Channels(gate) = &mut self.head {
+            self.is_advancing |= gate.merge();
+        }
+        if let Some(split) = self.ended_split.take() {
+            self.is_advancing = true;
+            self.chain.each_origin(|_, origin| {
+                origin.finish_split(split);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn read_source(&mut self, now: ProcessingTime, decider: &mut dyn Decider) -> Result<Round> {
+        let Head::Source(source) = &mut self.head else { return Ok(Round::Moved) };
+        if source.head.is_exhausted() {
+            // It had no split to begin with, or all had ended before the restart.
+            self.is_advancing = true;
+            return Ok(Round::Moved);
+        }
+        let max = self.chain.batch_records;
+        let read = guard(&source.name, || source.head.read(decider, now, max, &source.metrics))?;
+        self.ended_split = read.ended;
+        if let Some(split) = read.split {
+            self.chain.split = split;
+            self.chain.take_from_head(&mut *source.head, &source.outlets);
+            self.chain.each_origin(|_, origin| {
+                origin.set_idle_since(split, None);
+                Ok(())
+            })?;
+            self.is_advancing = true;
+            return Ok(Round::Moved);
+        }
+        if read.ended.is_some() {
+            return Ok(Round::Moved);
+        }
+        self.chain.flush();
+        let check_at = self.advance_idle(now)?;
+        Ok(match self.is_advancing {
+            true => Round::Moved,
+            false => Round::Wait { wake_at: earliest(read.until, check_at) },
+        })
+    }
+
+    /// Tells the time origins which splits are idle; returns when to look again.
+    fn advance_idle(&mut self, now: ProcessingTime) -> Result<Option<ProcessingTime>> {
+        let Head::Source(source) = &self.head else { return Ok(None) };
+        self.chain.each_origin(|_, origin| {
+            for split in 0..source.head.split_count() {
+                origin.set_idle_since(split, source.head.idle_since(split));
+            }
+            Ok(())
+        })?;
+        let (has_changed, check_at) = self.chain.look_at_origins(now);
+        self.is_advancing |= has_changed;
+        Ok(check_at)
+    }
+
+    fn read_channels(&mut self, now: ProcessingTime, decider: &mut dyn Decider) -> Result<Round> {
+        let Head::Channels(gate) = &mut self.head else { return Ok(Round::Moved) };
+        match gate.take(decider, now)? {
+            Taken::Batch { mut batch, channel } => {
+                self.chain.feed(&mut batch);
+                gate.recycle(channel, batch);
+                Ok(Round::Moved)
+            }
+            Taken::Control => Ok(Round::Moved),
+            Taken::Aligned(barrier) => {
+                self.newest = self.newest.max(Some(barrier.id));
+                self.take_barrier(barrier)?;
+                Ok(Round::Moved)
+            }
+            Taken::Nothing => {
+                self.chain.flush();
+                Ok(Round::Wait { wake_at: None })
+            }
+        }
+    }
+
+    /// Hands rolled output on to be committed.
+    fn roll(&mut self) {
+        for node in &mut self.chain.nodes {
+            if !node.rolled.is_empty() {
+                let committables = std::mem::take(&mut node.rolled);
+                self.effects.push_back(Effect::Commit { sink: node.name.clone(), committables });
+            }
+        }
+    }
+}

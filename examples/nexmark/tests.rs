@@ -1,0 +1,1 @@
+//! The jobs against expected results and the oracle.

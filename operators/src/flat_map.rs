@@ -1,0 +1,69 @@
+//! `flat_map`: one record in, any number out.
+
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::Arc;
+
+use thalweg_engine::graph::OperatorSpec;
+use thalweg_engine::{Batch, Behind, Context, Element, Marks, Operator, Outputs, Result};
+
+use crate::stream::Stream;
+
+impl<T: Element> Stream<T> {
+    /// Turns each record into any number of others, which take over its time.
+    #[track_caller]
+    pub fn flat_map<U: Element, I: IntoIterator<Item = U> + 'static>(
+        &self,
+        f: impl Fn(T) -> I + Send + Sync + 'static,
+    ) -> Stream<U> {
+        let f = Arc::new(f);
+        let spec = OperatorSpec::stateless("flat_map", Location::caller());
+        self.job.operator(self, spec, move || FlatMap { f: f.clone(), types: PhantomData })
+    }
+}
+
+struct FlatMap<F, T, U, I> {
+    f: Arc<F>,
+    types: PhantomData<fn(T) -> (U, I)>,
+}
+
+impl<T: Element, U: Element, I: IntoIterator<Item = U> + 'static, F> Operator
+    for FlatMap<F, T, U, I>
+where
+    F: Fn(T) -> I + Send + Sync + 'static,
+{
+    type In = T;
+    type Out = U;
+    type Side = ();
+
+    fn process(
+        &mut self,
+        input: &mut Batch<T>,
+        out: &mut Outputs<'_, U, ()>,
+        _context: &mut Context<'_>,
+    ) -> Result<()> {
+        let mut marks = Marks::of(&input.behind);
+        let mut taken = 0;
+        let mut values = std::mem::take(&mut input.values).into_iter();
+        for value in values.by_ref() {
+            let mark = marks.at(taken);
+            let before = out.main.values.len();
+            out.main.values.extend((self.f)(value));
+            let after = out.main.values.len();
+            if let Some(&time) = input.times.get(taken) {
+                out.main.times.resize(after, time);
+            }
+            if let Some(watermark) = mark {
+                let behind = (before..after).map(|i| Behind { index: i as u32, watermark });
+                out.main.behind.extend(behind);
+            }
+            taken += 1;
+            if out.is_full() {
+                break;
+            }
+        }
+        input.drain_columns(taken);
+        input.values = values.collect();
+        Ok(())
+    }
+}

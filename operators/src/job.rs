@@ -1,0 +1,81 @@
+//! `Job`: what a builder function adds sources, operators and sinks to.
+
+use std::cell::RefCell;
+use std::panic::Location;
+use std::rc::Rc;
+
+use thalweg_engine::graph::{JobGraph, NodeId, OperatorSpec, Partition, Port, SourceSpec};
+use thalweg_engine::operator::Operator;
+use thalweg_engine::sink::Sink;
+use thalweg_engine::source::Source;
+
+use crate::stream::{SourceStream, Stream};
+
+/// A job under construction.
+///
+/// A job is a function that builds it: the binary's `main`, a service that embeds the engine and
+/// the simulator call the same function, each with a new `Job`.
+#[derive(Clone, Default)]
+pub struct Job {
+    graph: Rc<RefCell<JobGraph>>,
+}
+
+impl Job {
+    /// An empty job.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a source; its name is the identity of its positions in checkpoints.
+    #[track_caller]
+    pub fn source<S: Source>(
+        &self,
+        name: impl Into<String>,
+        source: S,
+    ) -> SourceStream<S::Item, S::Dead> {
+        let spec =
+            SourceSpec { name: name.into(), location: Location::caller(), parallelism: None };
+        let node = self.graph.borrow_mut().add_source(spec, source);
+        SourceStream::new(self.clone(), node)
+    }
+
+    /// The graph that has been built.
+    pub fn into_graph(self) -> JobGraph {
+        self.graph.take()
+    }
+
+    /// Adds an operator behind `input` and returns its main output.
+    pub(crate) fn operator<O: Operator>(
+        &self,
+        input: &Stream<O::In>,
+        spec: OperatorSpec,
+        factory: impl Fn() -> O + Send + Sync + 'static,
+    ) -> Stream<O::Out> {
+        let node = self.graph.borrow_mut().add_operator(spec, factory);
+        self.connect(input, node);
+        Stream::new(self.clone(), node, Port::Main)
+    }
+
+    /// Leads a stream into an operator.
+    pub(crate) fn connect<T>(&self, input: &Stream<T>, node: NodeId) {
+        let Stream { node: from, port, partition, .. } = *input;
+        self.graph.borrow_mut().connect(from, port, node, partition);
+    }
+
+    pub(crate) fn sink<S: Sink>(
+        &self,
+        input: &Stream<S::Item>,
+        name: String,
+        location: &'static Location<'static>,
+        sink: S,
+    ) {
+        let node = self.graph.borrow_mut().add_sink(name, location, sink);
+        self.connect(input, node);
+    }
+}
+
+impl<T> Stream<T> {
+    pub(crate) fn with_partition(&self, partition: Partition) -> Stream<T> {
+        Stream { partition, ..self.clone() }
+    }
+}

@@ -1,0 +1,59 @@
+//! `key_by`: gives each record a key, and all records of one key to one subtask.
+
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::Arc;
+
+use thalweg_engine::graph::{OperatorSpec, Partition};
+use thalweg_engine::state::hash_key;
+use thalweg_engine::{Batch, Context, Data, Key, Operator, Outputs, Result};
+
+use crate::stream::{Keyed, KeyedStream, Stream};
+
+impl<T: Data> Stream<T> {
+    /// Groups the records by `key`. The key is computed once and travels with the record; its
+    /// hash chooses the key group, and the key group the subtask.
+    #[track_caller]
+    pub fn key_by<K: Key>(
+        &self,
+        key: impl Fn(&T) -> K + Send + Sync + 'static,
+    ) -> KeyedStream<K, T> {
+        let key = Arc::new(key);
+        let spec = OperatorSpec::stateless("key_by", Location::caller());
+        let keyed = self.job.operator(self, spec, move || KeyBy {
+            key: key.clone(),
+            records: PhantomData,
+        });
+        KeyedStream { stream: keyed.with_partition(Partition::Hash) }
+    }
+}
+
+struct KeyBy<F, T> {
+    key: Arc<F>,
+    records: PhantomData<fn(T)>,
+}
+
+impl<K: Key, T: Data, F: Fn(&T) -> K + Send + Sync + 'static> Operator for KeyBy<F, T> {
+    type In = T;
+    type Out = Keyed<K, T>;
+    type Side = ();
+
+    fn process(
+        &mut self,
+        input: &mut Batch<T>,
+        out: &mut Outputs<'_, Keyed<K, T>, ()>,
+        _context: &mut Context<'_>,
+    ) -> Result<()> {
+        let key_of = &*self.key;
+        let values = input.values.drain(..).map(|value| Keyed { key: key_of(&value), value });
+        out.main.values.extend(values);
+        out.main.take_columns(input);
+        let hashes = &mut out.main.hashes;
+        hashes.clear();
+        hashes.reserve(out.main.values.len());
+        for keyed in &out.main.values {
+            hashes.push(hash_key(&keyed.key)?);
+        }
+        Ok(())
+    }
+}

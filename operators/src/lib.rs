@@ -1,0 +1,30 @@
+//! The fluent API of jobs: [`Job`], [`Stream`], [`KeyedStream`], [`WindowedStream`], and one file
+//! per operator.
+//!
+//! Each operator's file holds, in this order: documentation, options, the fluent method, the
+//! operator, its tests.
+
+pub mod job;
+pub mod stream;
+
+mod filter;
+mod flat_map;
+mod inspect;
+mod map;
+mod sink;
+mod union;
+
+pub mod event_time;
+mod key_by;
+
+pub mod aggregate;
+pub mod process;
+mod running;
+pub mod window;
+
+pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, Sum};
+pub use event_time::{IntoEventTime, Watermarks};
+pub use job::Job;
+pub use process::{ProcessContext, ProcessFunction};
+pub use stream::{Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
+pub use window::{Sliding, Tumbling, Window, WindowAssigner, WindowOutput, WindowResult};

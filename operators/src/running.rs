@@ -1,0 +1,104 @@
+//! Running aggregates of a keyed stream: a result for every record.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use thalweg_engine::graph::{Level, OperatorSpec};
+use thalweg_engine::state::{OperatorState, Table, TableId};
+use thalweg_engine::{
+    Batch, Context, Data, Error, Key, OpenContext, Operator, Outputs, Result, SnapshotContext,
+};
+
+use crate::aggregate::{Aggregate, Reduce};
+use crate::stream::{Keyed, KeyedStream, Stream};
+
+impl<K: Key, T: Data> KeyedStream<K, T> {
+    /// Folds the records of each key and gives out the result so far after every record. The
+    /// last result of a key is its final one. State is kept for good: one accumulator per key.
+    #[track_caller]
+    pub fn aggregate<A: Aggregate<T>>(
+        &self,
+        name: impl Into<String>,
+        aggregate: A,
+    ) -> Stream<Keyed<K, A::Out>> {
+        let mut spec = OperatorSpec::stateful(name, "aggregate", Location::caller());
+        // Which intermediate results there are depends on the order of arrival.
+        spec.level = Level::D2;
+        let aggregate = Arc::new(aggregate);
+        self.stream.job.operator(&self.stream, spec, move || RunningAggregate::<K, T, A> {
+            aggregate: aggregate.clone(),
+            state: None,
+        })
+    }
+
+    /// Combines the records of each key two by two and gives out the result so far.
+    #[track_caller]
+    pub fn reduce(
+        &self,
+        name: impl Into<String>,
+        combine: impl Fn(&T, &T) -> T + Send + Sync + 'static,
+    ) -> Stream<Keyed<K, T>> {
+        self.aggregate(name, Reduce::with(combine))
+    }
+}
+
+struct RunningAggregate<K, T, A: Aggregate<T>> {
+    aggregate: Arc<A>,
+    state: Option<(OperatorState, Table<K, A::Accumulator>)>,
+}
+
+const ACCUMULATORS: TableId = TableId(0);
+
+impl<K: Key, T: Data, A: Aggregate<T>> RunningAggregate<K, T, A> {
+    fn state(&mut self) -> Result<&mut (OperatorState, Table<K, A::Accumulator>)> {
+        self.state.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))
+    }
+}
+
+impl<K: Key, T: Data, A: Aggregate<T>> Operator for RunningAggregate<K, T, A> {
+    type In = Keyed<K, T>;
+    type Out = Keyed<K, A::Out>;
+    type Side = ();
+
+    fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
+        let mut state = context.open_state()?;
+        let mut table = state.table(ACCUMULATORS);
+        state.restore(context.restored, &mut |key, value| table.restore_entry(&key, value))?;
+        self.state = Some((state, table));
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        input: &mut Batch<Keyed<K, T>>,
+        out: &mut Outputs<'_, Keyed<K, A::Out>, ()>,
+        _context: &mut Context<'_>,
+    ) -> Result<()> {
+        let aggregate = self.aggregate.clone();
+        let (_, table) = self.state()?;
+        let values = &input.values;
+        out.main.values.reserve(values.len());
+        table.update_batch(
+            &input.hashes,
+            |i| &values[i].key,
+            || aggregate.create(),
+            |i, accumulator| {
+                let Keyed { key, value } = &values[i];
+                aggregate.add(accumulator, value);
+                let value = aggregate.finish(accumulator);
+                out.main.values.push(Keyed { key: key.clone(), value });
+            },
+        )?;
+        table.relieve()?;
+        out.main.take_columns(input);
+        Ok(())
+    }
+
+    fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
+        let (state, table) = self.state()?;
+        let mut snapshot = state.begin_snapshot();
+        table.snapshot_into(&mut snapshot)?;
+        context.put_state(state.finish_snapshot(snapshot)?);
+        Ok(())
+    }
+}

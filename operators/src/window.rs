@@ -1,0 +1,136 @@
+//! Event-time windows: assigners, the windowed stream, and the operator behind it.
+//!
+//! ```
+//! use thalweg_connectors::memory;
+//! use thalweg_engine::time::{hours, minutes};
+//! use thalweg_operators::{Count, Job, Tumbling, Watermarks};
+//!
+//! let job = Job::new();
+//! let (results, _) = memory::sink();
+//! let (late, _) = memory::sink();
+//! let counts = job
+//!     .source("clicks", memory::source(vec![("home", 0_i64), ("shop", 1), ("home", 2)]))
+//!     .map(|(page, time)| (page.to_owned(), time))
+//!     .event_time(|click| click.1, Watermarks::bounded_out_of_orderness(minutes(5)))
+//!     .key_by(|click| click.0.clone())
+//!     .window(Tumbling::of(hours(1)))
+//!     .aggregate("clicks-per-hour", Count);
+//! counts.results().sink("counts", results);
+//! counts.late().sink("late", late);
+//! ```
+
+mod assigner;
+mod firing;
+mod operator;
+
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thalweg_engine::graph::OperatorSpec;
+use thalweg_engine::time::duration_millis;
+use thalweg_engine::{Data, EventTime, Key};
+
+pub use assigner::{Sliding, Tumbling, WindowAssigner};
+use operator::WindowOperator;
+
+use crate::aggregate::{Aggregate, Reduce};
+use crate::stream::{KeyedStream, Stream, WindowedStream};
+
+/// A span of event time: `start` belongs to it, `end` does not.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Window {
+    /// The first instant of the window.
+    pub start: EventTime,
+    /// The first instant behind it.
+    pub end: EventTime,
+}
+
+impl Window {
+    /// The last instant of the window, which is also the time of its results.
+    pub fn max_time(self) -> EventTime {
+        self.end.shifted(-1)
+    }
+}
+
+/// The final result of one key in one window.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WindowResult<K, R> {
+    /// The key.
+    pub key: K,
+    /// The window.
+    pub window: Window,
+    /// The result.
+    pub value: R,
+}
+
+/// What a windowed operator gives out: results, and the records that were late for all of them.
+pub struct WindowOutput<K, T, R> {
+    results: Stream<WindowResult<K, R>>,
+    late: Stream<T>,
+}
+
+impl<K, T, R> WindowOutput<K, T, R> {
+    /// Each window's result, once, when it is final: when the watermark has passed its last
+    /// instant by the allowed lateness.
+    pub fn results(&self) -> Stream<WindowResult<K, R>> {
+        self.results.clone()
+    }
+
+    /// The records that no window accepts. They are counted whether this is used or not.
+    pub fn late(&self) -> Stream<T> {
+        self.late.clone()
+    }
+}
+
+impl<K: Key, T: Data> KeyedStream<K, T> {
+    /// Cuts the stream into windows.
+    pub fn window<W: WindowAssigner>(&self, assigner: W) -> WindowedStream<K, T, W> {
+        WindowedStream {
+            stream: self.stream.clone(),
+            assigner: Arc::new(assigner),
+            allowed_lateness_ms: 0,
+        }
+    }
+}
+
+impl<K: Key, T: Data, W: WindowAssigner> WindowedStream<K, T, W> {
+    /// Windows stay open this much longer, and give out their results that much later.
+    #[must_use]
+    pub fn allowed_lateness(self, lateness: Duration) -> Self {
+        WindowedStream { allowed_lateness_ms: duration_millis(lateness), ..self }
+    }
+
+    /// Folds the records of each key and window.
+    ///
+    /// # Cost
+    /// One table look-up per record; at the end of a window a merge over its slices and a sort of
+    /// its keys.
+    #[track_caller]
+    pub fn aggregate<A: Aggregate<T>>(
+        &self,
+        name: impl Into<String>,
+        aggregate: A,
+    ) -> WindowOutput<K, T, A::Out> {
+        let mut spec = OperatorSpec::stateful(name, self.assigner.name(), Location::caller());
+        spec.needs_event_time = true;
+        spec.level = aggregate.level();
+        let (assigner, lateness) = (self.assigner.clone(), self.allowed_lateness_ms);
+        let aggregate = Arc::new(aggregate);
+        let results = self.stream.job.operator(&self.stream, spec, move || {
+            WindowOperator::<K, T, A, W>::new(assigner.clone(), aggregate.clone(), lateness)
+        });
+        WindowOutput { late: results.side(), results }
+    }
+
+    /// Combines the records of each key and window two by two, in order of arrival.
+    #[track_caller]
+    pub fn reduce(
+        &self,
+        name: impl Into<String>,
+        combine: impl Fn(&T, &T) -> T + Send + Sync + 'static,
+    ) -> WindowOutput<K, T, T> {
+        self.aggregate(name, Reduce::with(combine))
+    }
+}

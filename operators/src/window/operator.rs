@@ -1,0 +1,371 @@
+//! The window operator: one accumulator per key and slice, shared by all windows over the slice.
+//!
+//! # Invariants
+//! * I1: a slice's accumulators are kept per (slice, end of the first window that accepted the
+//!   record), and a window combines only those whose first end is not after its own: a record
+//!   late for one window and on time for the next is not counted by the first.
+//! * I2: windows are given out in order of (end, encoded key), each once.
+//! * I3: a window of one key group is fired when its end is greater than the group's `fired`, and
+//!   not otherwise: after a restore key groups may have come differently far.
+//! * I4: a slice is dropped when the last window over it has been fired.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use thalweg_engine::state::{
+    BackendConfig, KeyGroup, KeyGroupCount, KeyGroupRange, Namespace, OperatorState, SlicedTable,
+    Table, TableId, codec, hash_key,
+};
+use thalweg_engine::{
+    Advance, Batch, Context, Counter, Data, Error, EventTime, Key, OpenContext, Operator, Outputs,
+    Result, SnapshotContext, planted,
+};
+
+use super::assigner::{Slice, Slices, WindowAssigner};
+use super::firing::{Fired, Firing};
+use super::{Window, WindowResult};
+use crate::aggregate::Aggregate;
+use crate::stream::Keyed;
+
+/// Accumulators by slice.
+const SLICES: TableId = TableId(0);
+/// The end of the last window fired, by key group. Written at a snapshot only.
+const FIRED: TableId = TableId(1);
+/// Accumulators of final windows that were not given out yet. Written at a snapshot only.
+const PENDING: TableId = TableId(2);
+
+pub(super) struct WindowOperator<K, T, A: Aggregate<T>, W> {
+    slices: Slices,
+    aggregate: Arc<A>,
+    lateness_ms: i64,
+    /// All windows up to this end have been fired, for key groups without an entry below.
+    fired: i64,
+    /// Key groups that had come further when they were restored.
+    fired_ahead: Vec<(KeyGroup, i64)>,
+    firing: Firing<K, A::Accumulator>,
+    /// The least end of a window that has contents and was not fired yet.
+    next_end: Option<i64>,
+    /// The operator's watermark, for records of splits that were idle.
+    watermark: EventTime,
+    open: Option<Opened<K, A::Accumulator>>,
+    types: PhantomData<fn(T) -> W>,
+}
+
+struct Opened<K, V> {
+    state: OperatorState,
+    slices: SlicedTable<K, V>,
+    fired: Table<u16, i64>,
+    pending: SlicedTable<K, V>,
+    key_groups: KeyGroupCount,
+}
+
+/// What becomes of a record.
+enum Verdict {
+    /// It belongs to this slice, and this is the end of the first window that accepts it.
+    Accepted(i64),
+    Late,
+    Gap,
+}
+
+impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> WindowOperator<K, T, A, W> {
+    pub(super) fn new(assigner: Arc<W>, aggregate: Arc<A>, lateness_ms: i64) -> Self {
+        WindowOperator {
+            slices: Slices::new(&*assigner),
+            aggregate,
+            lateness_ms,
+            fired: i64::MIN,
+            fired_ahead: Vec::new(),
+            firing: Firing::new(),
+            next_end: None,
+            watermark: EventTime::MIN,
+            open: None,
+            types: PhantomData,
+        }
+    }
+
+    fn opened(&mut self) -> Result<&mut Opened<K, A::Accumulator>> {
+        self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))
+    }
+
+    /// Late for a window iff `max_ts + lateness <= w`.
+    fn is_late(&self, end: i64, watermark: EventTime) -> bool {
+        (end - 1).saturating_add(self.lateness_ms) <= watermark.millis()
+    }
+
+    /// The watermark that judges a record: its split's, where the record is behind it; the
+    /// operator's, where that has gone on without an idle split.
+    fn effective(&self, slice: &Slice, behind: Option<EventTime>) -> Option<EventTime> {
+        if planted!(LatenessAtOperator) {
+            return Some(self.watermark);
+        }
+        if self.is_late(slice.first_end, self.watermark) {
+            return behind.max(Some(self.watermark));
+        }
+        behind
+    }
+
+    /// Judges a record by the watermark of its split, where it is behind it.
+    fn judge(&self, slice: &Slice, behind: Option<EventTime>) -> Verdict {
+        if slice.last_end < slice.first_end {
+            return Verdict::Gap;
+        }
+        let Some(watermark) = behind else { return Verdict::Accepted(slice.first_end) };
+        if self.is_late(slice.last_end, watermark) {
+            return Verdict::Late;
+        }
+        if planted!(SlicesForgetLateness) {
+            return Verdict::Accepted(slice.first_end);
+        }
+        let mut end = slice.first_end;
+        while self.is_late(end, watermark) {
+            end = self.slices.next_end(end, end);
+        }
+        Verdict::Accepted(end)
+    }
+
+    /// Queues the contents of the window that ends at `end`.
+    fn fire(&mut self, end: i64) -> Result<()> {
+        let aggregate = self.aggregate.clone();
+        let start = end - self.slices.size();
+        let ahead = std::mem::take(&mut self.fired_ahead);
+        let opened = self.opened()?;
+        let key_groups = opened.key_groups;
+        let is_due = |hash: u64| {
+            let group = KeyGroup::of(hash, key_groups);
+            !ahead.iter().any(|&(g, fired)| g == group && end <= fired)
+        };
+        let parts: Vec<Namespace> = opened
+            .slices
+            .namespaces()
+            .filter(|&Namespace(slice, first)| slice >= start && slice < end && first <= end)
+            .collect();
+        let mut window: Vec<Fired<K, A::Accumulator>> = Vec::new();
+        // Where the window has several parts, the place of each key in `window`.
+        let mut places: Table<K, u64> = scratch_table(key_groups)?;
+        for namespace in &parts {
+            let Some(table) = opened.slices.get_slice(*namespace) else { continue };
+            let mut failed = None;
+            table.for_each(|key, hash, accumulator| {
+                if !is_due(hash) || failed.is_some() {
+                    return;
+                }
+                let next = window.len() as u64;
+                let place = match parts.len() {
+                    1 => Ok(next),
+                    _ => places.update(hash, key, || next, |place| *place),
+                };
+                match place {
+                    Ok(place) if place < next => {
+                        aggregate.merge(&mut window[place as usize].accumulator, accumulator);
+                    }
+                    Ok(_) => {
+                        let (key, accumulator) = (key.clone(), accumulator.clone());
+                        window.push(Fired { end, key, hash, accumulator });
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            })?;
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+        }
+        self.fired_ahead = ahead.into_iter().filter(|&(_, fired)| fired > end).collect();
+        self.firing.push_window(window)
+    }
+
+    /// Notes the least end of a window that has contents and was not fired yet.
+    fn find_next_end(&mut self) -> Result<()> {
+        let (slices, fired) = (self.slices, self.fired);
+        let ends = self
+            .opened()?
+            .slices
+            .namespaces()
+            .map(|Namespace(slice, first)| (slices.next_end(first, fired), slice))
+            .filter(|&(end, slice)| end <= slices.last_end(slice))
+            .map(|(end, _)| end);
+        self.next_end = ends.min();
+        Ok(())
+    }
+
+    /// Drops the slices whose last window has been fired.
+    fn drop_slices(&mut self) -> Result<()> {
+        if planted!(KeepFiredWindows) {
+            return Ok(());
+        }
+        let (slices, fired) = (self.slices, self.fired);
+        let opened = self.opened()?;
+        let done: Vec<Namespace> = opened
+            .slices
+            .namespaces()
+            .take_while(|&Namespace(slice, _)| slice < fired)
+            .filter(|&Namespace(slice, _)| slices.last_end(slice) <= fired)
+            .collect();
+        for namespace in done {
+            opened.slices.drop_slice(namespace)?;
+        }
+        Ok(())
+    }
+
+    /// Gives out what is queued until the output is full; true if all was given out.
+    fn give_out(
+        &mut self,
+        out: &mut Outputs<'_, WindowResult<K, A::Out>, T>,
+    ) -> bool {
+        while !out.is_full() {
+            let Some(Fired { end, key, accumulator, .. }) = self.firing.pop() else { return true };
+            let (start, end) = (end - self.slices.size(), end);
+            let window =
+                Window { start: EventTime::from_millis(start), end: EventTime::from_millis(end) };
+            let value = self.aggregate.finish(&accumulator);
+            out.main.push(WindowResult { key, window, value }, window.max_time());
+        }
+        self.firing.is_empty()
+    }
+}
+
+/// A table in memory that belongs to no state.
+fn scratch_table<K: Key, V: Data>(key_groups: KeyGroupCount) -> Result<Table<K, V>> {
+    let range = KeyGroupRange::all(key_groups);
+    Ok(OperatorState::open(BackendConfig::Memory, range, key_groups)?.table(TableId(0)))
+}
+
+impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> Operator for WindowOperator<K, T, A, W> {
+    type In = Keyed<K, T>;
+    type Out = WindowResult<K, A::Out>;
+    type Side = T;
+
+    fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
+        let mut state = context.open_state()?;
+        let mut slices = state.sliced(SLICES);
+        let mut fired = Vec::new();
+        let firing = &mut self.firing;
+        state.restore(context.restored, &mut |key, value| {
+            match key.table {
+                SLICES => slices.restore_entry(&key, value)?,
+                FIRED => fired.push((key.key_group, codec::decode(value)?)),
+                _ => {
+                    let Namespace(end, _) = key.namespace;
+                    let accumulator = codec::decode(value)?;
+                    let key: K = codec::decode_key(key.key)?;
+                    let hash = hash_key(&key)?;
+                    firing.push_restored(Fired { end, key, hash, accumulator });
+                }
+            }
+            Ok(())
+        })?;
+        self.firing.sort_restored()?;
+        // A snapshot has an entry for each of its key groups, or for none.
+        self.fired = fired.iter().map(|&(_, fired)| fired).min().unwrap_or(i64::MIN);
+        self.fired_ahead = fired.into_iter().filter(|&(_, f)| f > self.fired).collect();
+        let (fired, pending) = (state.table(FIRED), state.sliced(PENDING));
+        let key_groups = context.key_group_count;
+        self.open = Some(Opened { state, slices, fired, pending, key_groups });
+        self.find_next_end()
+    }
+
+    fn process(
+        &mut self,
+        input: &mut Batch<Keyed<K, T>>,
+        out: &mut Outputs<'_, WindowResult<K, A::Out>, T>,
+        context: &mut Context<'_>,
+    ) -> Result<()> {
+        let (values, times, hashes) = (&input.values, &input.times, &input.hashes);
+        let mut marks = input.marks();
+        let (mut index, mut gap) = (0, 0);
+        while index < values.len() {
+            let slice = self.slices.at(times[index].millis());
+            let mark = self.effective(&slice, marks.at(index));
+            let first_end = match self.judge(&slice, mark) {
+                Verdict::Accepted(first_end) => first_end,
+                verdict => {
+                    if let Verdict::Late = verdict {
+                        out.side.push_marked(values[index].value.clone(), times[index], mark);
+                    } else {
+                        gap += 1;
+                    }
+                    index += 1;
+                    continue;
+                }
+            };
+            // The run of records that go the same way.
+            let mut end = index + 1;
+            if mark.is_none() {
+                let until = marks.next_index().unwrap_or(values.len());
+                let belongs = |t: EventTime| slice.start <= t.millis() && t.millis() < slice.end;
+                while end < until && belongs(times[end]) {
+                    end += 1;
+                }
+            }
+            let next_end = self.slices.next_end(first_end, self.fired);
+            self.next_end = Some(self.next_end.map_or(next_end, |next| next.min(next_end)));
+            let aggregate = self.aggregate.clone();
+            let run = &values[index..end];
+            self.opened()?.slices.slice(Namespace(slice.start, first_end)).update_batch(
+                &hashes[index..end],
+                |i| &run[i].key,
+                || aggregate.create(),
+                |i, accumulator| aggregate.add(accumulator, &run[i].value),
+            )?;
+            index = end;
+        }
+        context.metrics.add(Counter::Late, out.side.len() as u64);
+        context.metrics.add(Counter::Gap, gap);
+        input.clear();
+        Ok(self.opened()?.slices.relieve()?)
+    }
+
+    fn advance(
+        &mut self,
+        watermark: EventTime,
+        out: &mut Outputs<'_, WindowResult<K, A::Out>, T>,
+        _context: &mut Context<'_>,
+    ) -> Result<Advance> {
+        self.watermark = self.watermark.max(watermark);
+        loop {
+            if !self.give_out(out) {
+                return Ok(Advance::More);
+            }
+            match self.next_end {
+                Some(end) if self.is_late(end, watermark) => {
+                    self.fire(end)?;
+                    self.fired = end;
+                    self.drop_slices()?;
+                    self.find_next_end()?;
+                }
+                _ => return Ok(Advance::Done),
+            }
+        }
+    }
+
+    fn forwarded(&self, watermark: EventTime) -> EventTime {
+        watermark.shifted(-self.lateness_ms)
+    }
+
+    fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
+        let (fired, ahead) = (self.fired, self.fired_ahead.clone());
+        let opened = self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))?;
+        // Without contents nothing can be fired again.
+        if !opened.slices.is_empty() {
+            for group in opened.state.key_groups().iter() {
+                let ahead = ahead.iter().find(|(g, _)| *g == group).map(|&(_, fired)| fired);
+                // The number of a key group is a hash that leads to it.
+                let value = ahead.unwrap_or(fired);
+                opened.fired.insert(u64::from(group.get()), &group.get(), value)?;
+            }
+        }
+        for Fired { end, key, hash, accumulator } in self.firing.iter() {
+            let window = opened.pending.slice(Namespace(*end, 0));
+            window.insert(*hash, key, accumulator.clone())?;
+        }
+        let mut snapshot = opened.state.begin_snapshot();
+        opened.slices.snapshot_into(&mut snapshot)?;
+        opened.fired.snapshot_into(&mut snapshot)?;
+        opened.pending.snapshot_into(&mut snapshot)?;
+        context.put_state(opened.state.finish_snapshot(snapshot)?);
+        opened.fired.clear()?;
+        for namespace in opened.pending.namespaces().collect::<Vec<_>>() {
+            opened.pending.drop_slice(namespace)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,295 @@
+//! The command line that every job binary has, and its kinds of values for options of your own.
+//!
+//! ```text
+//! job [run] [OPTIONS]            runs the job
+//! job plan [--format FORMAT]     shows its graph
+//! ```
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use thalweg_engine::graph::PlanFormat;
+use thalweg_engine::options::{JobOptions, Restore, StateBackend};
+use tracing_subscriber::filter::LevelFilter;
+
+/// The options of `run`, apart from the job's own.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Running")]
+pub(crate) struct RunOptions {
+    #[command(flatten)]
+    pub(crate) placement: PlacementOptions,
+    /// Directory for checkpoints; without it none are taken. It belongs to this job alone
+    #[arg(long, env = "THALWEG_CHECKPOINT_DIR", value_name = "DIR")]
+    checkpoint_dir: Option<PathBuf>,
+    /// Time between checkpoints: 100ms, 4s, 5m [default: 10s]
+    #[arg(long, env = "THALWEG_CHECKPOINT_INTERVAL", value_name = "TIME", value_parser = duration)]
+    checkpoint_interval: Option<Duration>,
+    /// A checkpoint that takes longer is given up [default: 10m]
+    #[arg(long, env = "THALWEG_CHECKPOINT_TIMEOUT", value_name = "TIME", value_parser = duration)]
+    checkpoint_timeout: Option<Duration>,
+    /// How many checkpoints are kept [default: 3]
+    #[arg(long, env = "THALWEG_CHECKPOINTS_RETAINED", value_name = "N")]
+    checkpoints_retained: Option<usize>,
+    /// What to start from: `latest` (if there is one), `none`, or a checkpoint's number
+    #[arg(
+        long,
+        env = "THALWEG_RESTORE",
+        value_name = "WHAT",
+        value_parser = restore,
+        default_value = "latest"
+    )]
+    restore: Restore,
+    /// Where state is kept: `memory`, or `rocksdb` for what exceeds --memory
+    #[arg(
+        long,
+        env = "THALWEG_STATE",
+        value_name = "WHERE",
+        value_parser = state_backend,
+        default_value = "memory"
+    )]
+    state: StateBackend,
+    /// Memory for state kept with RocksDB: 512MiB, 4GiB [default: 256MiB]
+    #[arg(long, env = "THALWEG_MEMORY", value_name = "BYTES", value_parser = bytes)]
+    memory: Option<u64>,
+    /// Show nothing but errors
+    #[arg(long, short, env = "THALWEG_QUIET")]
+    pub(crate) quiet: bool,
+    /// Log to the standard error: off, error, warn, info, debug, trace
+    #[arg(long, env = "THALWEG_LOG", value_name = "LEVEL", value_parser = log_level,
+          default_value = "warn")]
+    pub(crate) log: LevelFilter,
+}
+
+/// The options that decide the plan.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Running")]
+pub(crate) struct PlacementOptions {
+    /// Subtasks of each operator [default: the workers]
+    #[arg(long, short, env = "THALWEG_PARALLELISM", value_name = "N")]
+    parallelism: Option<usize>,
+    /// Worker threads [default: the processor's cores]
+    #[arg(long, env = "THALWEG_WORKERS", value_name = "N")]
+    workers: Option<usize>,
+    /// Key groups, the most subtasks there can ever be; fixed for a job's life [default: 128]
+    #[arg(long, env = "THALWEG_KEY_GROUPS", value_name = "N")]
+    key_groups: Option<u16>,
+}
+
+impl RunOptions {
+    pub(crate) fn job_options(&self) -> JobOptions {
+        JobOptions {
+            checkpoint_dir: self.checkpoint_dir.clone(),
+            checkpoint_interval: self.checkpoint_interval,
+            checkpoint_timeout: self.checkpoint_timeout,
+            checkpoints_retained: self.checkpoints_retained,
+            restore: self.restore.clone(),
+            state: self.state,
+            memory: self.memory,
+            ..self.placement.job_options()
+        }
+    }
+}
+
+impl PlacementOptions {
+    pub(crate) fn job_options(&self) -> JobOptions {
+        JobOptions {
+            parallelism: self.parallelism,
+            workers: self.workers,
+            key_groups: self.key_groups,
+            ..JobOptions::default()
+        }
+    }
+}
+
+/// What was asked for on the command line of a job with options `A` of its own.
+#[derive(Debug)]
+pub(crate) enum Request<A> {
+    Run(A, Box<RunOptions>),
+    Plan(A, PlacementOptions, PlanFormat),
+}
+
+#[derive(Args, Debug)]
+struct PlanOptions {
+    /// text, dot (Graphviz) or mermaid (Markdown)
+    #[arg(long, value_name = "FORMAT", value_parser = plan_format, default_value = "text")]
+    format: PlanFormat,
+    #[command(flatten)]
+    placement: PlacementOptions,
+}
+
+/// The command line of a job.
+pub(crate) fn command<A: Args>(name: &'static str, about: &'static str) -> Command {
+    let plan = PlanOptions::augment_args(A::augment_args(Command::new("plan")));
+    let run = |command| RunOptions::augment_args(A::augment_args(command));
+    // The about text comes last: the options' own documentation would take its place.
+    run(Command::new(name))
+        .about(about)
+        .version(concat!("(thalweg ", env!("CARGO_PKG_VERSION"), ")"))
+        .args_conflicts_with_subcommands(true)
+        .subcommand_negates_reqs(true)
+        .subcommand(run(Command::new("run")).about("Runs the job (the default)"))
+        .subcommand(plan.about("Shows the graph of the job, and runs nothing"))
+}
+
+/// Reads what [`command`] has matched.
+pub(crate) fn request<A: Args>(matches: &ArgMatches) -> Result<Request<A>, clap::Error> {
+    match matches.subcommand() {
+        Some(("plan", matches)) => {
+            let PlanOptions { format, placement } = PlanOptions::from_arg_matches(matches)?;
+            Ok(Request::Plan(A::from_arg_matches(matches)?, placement, format))
+        }
+        Some((_, matches)) => run_request(matches),
+        None => run_request(matches),
+    }
+}
+
+fn run_request<A: Args>(matches: &ArgMatches) -> Result<Request<A>, clap::Error> {
+    let options = Box::new(RunOptions::from_arg_matches(matches)?);
+    Ok(Request::Run(A::from_arg_matches(matches)?, options))
+}
+
+/// Splits `text` into a whole number and its unit.
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    Some((text[..digits].parse().ok()?, text[digits..].trim()))
+}
+
+/// A span of time: a whole number with `ms`, `s`, `m`, `h` or `d`.
+///
+/// ```
+/// use std::time::Duration;
+/// use thalweg::command_line::duration;
+///
+/// assert_eq!(duration("100ms"), Ok(Duration::from_millis(100)));
+/// assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+/// assert!(duration("5").is_err());
+/// ```
+///
+/// # Errors
+/// What is expected.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = number_and_unit(text).unwrap_or((0, "?"));
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err("expected a whole number with a unit, as in 100ms, 4s, 5m, 1h".into()),
+    };
+    let millis = number.checked_mul(millis).ok_or("longer than all time")?;
+    Ok(Duration::from_millis(millis))
+}
+
+/// A number of bytes: whole, with `KiB`, `MiB`, `GiB` or nothing behind it.
+///
+/// ```
+/// assert_eq!(thalweg::command_line::bytes("512MiB"), Ok(512 << 20));
+/// ```
+///
+/// # Errors
+/// What is expected.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let (number, unit) = number_and_unit(text).unwrap_or((0, "?"));
+    let factor = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("expected a whole number of bytes, as in 1048576, 512MiB, 4GiB".into()),
+    };
+    number.checked_mul(factor).ok_or_else(|| "more than 16 EiB".into())
+}
+
+fn restore(text: &str) -> Result<Restore, String> {
+    match text {
+        "latest" => Ok(Restore::Latest),
+        "none" => Ok(Restore::Nothing),
+        number => number
+            .parse()
+            .map(Restore::Checkpoint)
+            .map_err(|_| "expected `latest`, `none` or the number of a checkpoint".into()),
+    }
+}
+
+fn state_backend(text: &str) -> Result<StateBackend, String> {
+    match text {
+        "memory" => Ok(StateBackend::Memory),
+        "rocksdb" => Ok(StateBackend::RocksDb),
+        _ => Err("expected `memory` or `rocksdb`".into()),
+    }
+}
+
+fn plan_format(text: &str) -> Result<PlanFormat, String> {
+    match text {
+        "text" => Ok(PlanFormat::Text),
+        "dot" => Ok(PlanFormat::Dot),
+        "mermaid" => Ok(PlanFormat::Mermaid),
+        _ => Err("expected `text`, `dot` or `mermaid`".into()),
+    }
+}
+
+fn log_level(text: &str) -> Result<LevelFilter, String> {
+    text.parse().map_err(|_| "expected off, error, warn, info, debug or trace".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Args, Debug, PartialEq)]
+    struct Own {
+        #[arg(long)]
+        rate: Option<u64>,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Request<Own>, clap::Error> {
+        let matches = command::<Own>("job", "A job").try_get_matches_from(arguments)?;
+        request(&matches)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command::<Own>("job", "A job").debug_assert();
+        let help = command::<Own>("job", "A job").render_help().to_string();
+        assert!(help.starts_with("A job"), "{help}");
+    }
+
+    #[test]
+    fn run_may_be_left_out_and_both_have_the_options_of_the_job() {
+        for arguments in [
+            &["job", "--rate", "5", "--parallelism", "3", "--memory", "2MiB"][..],
+            &["job", "run", "--memory", "2MiB", "-p", "3", "--rate", "5"],
+        ] {
+            let Ok(Request::Run(own, options)) = parse(arguments) else {
+                panic!("{arguments:?} means to run");
+            };
+            let options = options.job_options();
+            assert_eq!(own, Own { rate: Some(5) });
+            assert_eq!((options.parallelism, options.memory), (Some(3), Some(2 << 20)));
+            assert_eq!(options.restore, Restore::Latest);
+        }
+        let arguments = ["job", "plan", "--rate", "5", "--format", "dot", "--parallelism", "3"];
+        let Ok(Request::Plan(own, placement, format)) = parse(&arguments) else {
+            panic!("{arguments:?} means to plan");
+        };
+        assert_eq!((own, format), (Own { rate: Some(5) }, PlanFormat::Dot));
+        assert_eq!(placement.job_options().parallelism, Some(3));
+        assert!(parse(&["job", "plan", "--checkpoint-dir", "x"]).is_err(), "a plan has none");
+    }
+
+    #[test]
+    fn values_have_units_and_bounds() {
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        for text in ["", "s", "-1s", "1.5s", "5 parsecs", "99999999999999999d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert_eq!((bytes("17"), bytes("3KiB")), (Ok(17), Ok(3 << 10)));
+        for text in ["", "MiB", "-1", "1MB", "99999999999GiB"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+        assert_eq!(restore("17"), Ok(Restore::Checkpoint(17)));
+    }
+}

@@ -1,0 +1,178 @@
+//! From the first job to state, checkpoints and tests; all code here is compiled and run.
+//!
+//! # A first job
+//!
+//! A job is a function that declares it: sources, operators, sinks. Nothing runs while it is
+//! called; what it declares is checked as a whole before anything does.
+//!
+//! ```
+//! use thalweg::prelude::*;
+//!
+//! fn squares(job: &Job) -> thalweg::Result<()> {
+//!     job.source("numbers", generator(Some(1_000), |i| i))
+//!         .filter(|n| n % 2 == 0)
+//!         .map(|n| n * n)
+//!         .sink("squares", sink::discard());
+//!     Ok(())
+//! }
+//!
+//! let report = thalweg::execute("squares", squares, &JobOptions::default())?;
+//! assert_eq!(report.progress.metrics.total("squares", thalweg::Counter::In), 500);
+//! # Ok::<(), thalweg::Error>(())
+//! ```
+//!
+//! [`execute`](crate::execute()) is for tests and services. A binary calls [`run`](fn@crate::run)
+//! or [`JobMain`](crate::JobMain) instead and gets a command line: `squares --parallelism 4`,
+//! `squares plan`.
+//!
+//! A [`Stream`](crate::Stream) is a handle; used twice, it gives its records to both:
+//!
+//! ```
+//! use thalweg::prelude::*;
+//!
+//! let (even, odd) = (memory::sink(), memory::sink());
+//! let job = |job: &Job| {
+//!     let numbers = job.source("numbers", generator(Some(10), |i| i));
+//!     numbers.filter(|n| n % 2 == 0).sink("even", even.0.clone());
+//!     numbers.filter(|n| n % 2 == 1).sink("odd", odd.0.clone());
+//!     Ok(())
+//! };
+//! thalweg::execute("parity", job, &JobOptions::default())?;
+//! assert_eq!(even.1.take(), [0, 2, 4, 6, 8]);
+//! assert_eq!(odd.1.take(), [1, 3, 5, 7, 9]);
+//! # Ok::<(), thalweg::Error>(())
+//! ```
+//!
+//! # Event time
+//!
+//! Windows are about when things happened, not when they were read. `event_time` says where a
+//! record's time is and how far out of order records may be. From this come *watermarks*: "no
+//! record on time is older than this". A window is given out, once, when the watermark has passed
+//! its end.
+//!
+//! ```
+//! use thalweg::prelude::*;
+//!
+//! #[derive(Clone, serde::Serialize, serde::Deserialize)]
+//! struct Reading {
+//!     sensor: u32,
+//!     time_ms: i64,
+//!     degrees: i64,
+//! }
+//!
+//! let reading = |minute: i64, degrees| Reading { sensor: 7, time_ms: minute * 60_000, degrees };
+//! // Minute 3 comes after minute 8: within the bound. Minute 1 comes after minute 30: late.
+//! let readings = vec![reading(8, 20), reading(3, 30), reading(30, 10), reading(1, 99)];
+//! let (hottest, late) = (memory::sink(), memory::sink());
+//! let job = |job: &Job| {
+//!     let windows = job
+//!         .source("readings", memory::source(readings.clone()))
+//!         .event_time(|r| r.time_ms, Watermarks::bounded_out_of_orderness(minutes(5)))
+//!         .key_by(|r| r.sensor)
+//!         .window(Tumbling::of(minutes(10)))
+//!         .aggregate("hottest", Max::of(|r: &Reading| r.degrees));
+//!     windows.results().map(|r| (r.window.start.millis(), r.value)).sink("out", hottest.0.clone());
+//!     windows.late().map(|r| r.degrees).sink("late", late.0.clone());
+//!     Ok(())
+//! };
+//! thalweg::execute("hottest", job, &JobOptions::default())?;
+//! assert_eq!(hottest.1.take(), [(0, Some(30)), (1_800_000, Some(10))]);
+//! assert_eq!(late.1.take(), [99]);
+//! # Ok::<(), thalweg::Error>(())
+//! ```
+//!
+//! Whether a record is late is decided once, where it is read, by the watermark of its own split:
+//! not by what other records have arrived meanwhile. So the same records are late at every
+//! parallelism and after every crash, and `plan` shows level D4 for such a job: the same results
+//! for every schedule. Late records are counted even if nobody asks for them.
+//!
+//! # State and checkpoints
+//!
+//! Behind `key_by`, all records of a key are seen by one subtask, in order. Aggregates keep one
+//! accumulator per key (and window); a [`ProcessFunction`](crate::ProcessFunction) keeps what it
+//! likes, and has timers.
+//!
+//! ```
+//! use thalweg::prelude::*;
+//!
+//! /// Says when a user comes for the third time.
+//! struct ThirdVisit;
+//!
+//! impl ProcessFunction<String, String> for ThirdVisit {
+//!     type State = u32;
+//!     type Out = String;
+//!
+//!     fn on_record(
+//!         &self,
+//!         user: String,
+//!         context: &mut ProcessContext<'_, String, u32, String>,
+//!     ) -> thalweg::Result<()> {
+//!         *context.state += 1;
+//!         if *context.state == 3 {
+//!             context.emit(user);
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let visits: Vec<String> = ["ann", "bob", "ann", "ann", "bob"].map(String::from).into();
+//! let (sink, loyal) = memory::sink();
+//! let job = |job: &Job| {
+//!     let visits = job.source("visits", memory::source(visits.clone()));
+//!     visits.key_by(String::clone).process("third-visit", ThirdVisit).sink("out", sink.clone());
+//!     Ok(())
+//! };
+//! let directory = tempfile::tempdir().expect("a temporary directory");
+//! let options = JobOptions {
+//!     checkpoint_dir: Some(directory.path().join("checkpoints")),
+//!     ..JobOptions::default()
+//! };
+//! thalweg::execute("visits", job, &options)?;
+//! assert_eq!(loyal.take(), ["ann"]);
+//!
+//! // The job has finished: to start it again does nothing.
+//! let report = thalweg::execute("visits", job, &options)?;
+//! assert_eq!(report.outcome, thalweg::RunOutcome::AlreadyFinished);
+//! assert!(loyal.is_empty());
+//! # Ok::<(), thalweg::Error>(())
+//! ```
+//!
+//! With a checkpoint directory the job can be killed at any time and started again with the same
+//! command: sources continue where the newest checkpoint was taken, state is as it was, and
+//! transactional sinks ([`files`](crate::files), [`memory`](crate::memory)) show every result
+//! once. The *name* of an operator is the identity of its state: keep it, and the rest of the job
+//! may change. The parallelism may change too.
+//!
+//! State is in memory unless it is told otherwise: `--state rocksdb --memory 512MiB` keeps the
+//! rest on disk.
+//!
+//! # Testing
+//!
+//! A test runs the same function with other sources and sinks. [`test::simulate`] does it under a
+//! deterministic simulator that reorders, delays, crashes and rescales by seed: what holds for a
+//! few hundred seeds is not an accident of one schedule.
+//!
+//! ```
+//! use thalweg::prelude::*;
+//! use thalweg::test::simulate;
+//!
+//! let words: Vec<String> = "a b a c a b".split(' ').map(String::from).collect();
+//! for seed in 0..50 {
+//!     let (sink, counts) = memory::sink();
+//!     let job = |job: &Job| {
+//!         let words = job.source("words", memory::source(words.clone()));
+//!         words.key_by(String::clone).aggregate("count", Count).sink("out", sink.clone());
+//!         Ok(())
+//!     };
+//!     simulate("wordcount", job, seed)?;
+//!     let mut counts: Vec<_> = counts.take().into_iter().map(|c| (c.key, c.value)).collect();
+//!     counts.sort();
+//!     let expected = [("a", 1), ("a", 2), ("a", 3), ("b", 1), ("b", 2), ("c", 1)];
+//!     assert_eq!(counts, expected.map(|(word, n)| (word.to_owned(), n)), "seed {seed}");
+//! }
+//! # Ok::<(), thalweg::Error>(())
+//! ```
+//!
+//! A failure names its seed; `simulate` with that seed fails again, at the same step.
+//!
+//! [`test::simulate`]: crate::test::simulate

@@ -1,0 +1,27 @@
+//! `BackendConfig`: where the state of an operator is kept.
+
+#[cfg(feature = "rocksdb")]
+use std::path::PathBuf;
+
+#[cfg(feature = "rocksdb")]
+use crate::rocks::RocksShared;
+
+/// Where the state of one operator in one subtask is kept.
+#[derive(Clone, Debug, Default)]
+pub enum BackendConfig {
+    /// In memory, without bound; snapshots are in the portable format and hold everything.
+    #[default]
+    Memory,
+    /// In memory up to a bound, beyond it in RocksDB; snapshots are RocksDB checkpoints, which
+    /// share the files that did not change.
+    #[cfg(feature = "rocksdb")]
+    RocksDb {
+        /// A directory for this operator in this subtask alone: what an earlier run left in it is
+        /// deleted. Snapshots are made in it too, to be moved away.
+        directory: PathBuf,
+        /// The budget of the operator's tables, in bytes.
+        memory_bytes: usize,
+        /// RocksDB's own memory, shared by the process.
+        shared: RocksShared,
+    },
+}

@@ -1,0 +1,50 @@
+//! Thalweg's state: keys and key groups, state tables over memory and RocksDB, snapshots.
+//!
+//! State of every backend is logically one sorted map per operator, from a
+//! [`StateKey`] (key group, table, namespace, encoded key) to an encoded value. A [`Table`] holds
+//! the hot part of that map as a typed hash table; what does not fit the memory budget is kept in
+//! RocksDB. A snapshot is that map at one instant, and restores at any parallelism.
+//!
+//! Reading order: [`data`], [`key_group`], [`hash`], [`codec`], [`state_key`], [`table`],
+//! [`sliced`], [`backend`], [`state`], [`restore`], [`portable`].
+
+pub mod codec;
+pub mod data;
+pub mod error;
+pub mod hash;
+pub mod key_group;
+
+pub mod state_key;
+
+mod budget;
+mod buffer;
+mod index;
+mod store;
+
+pub mod sliced;
+pub mod table;
+
+pub mod backend;
+pub mod portable;
+pub mod restore;
+pub mod state;
+
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
+
+#[cfg(test)]
+mod testing;
+
+pub use backend::BackendConfig;
+pub use codec::CodecError;
+pub use data::{Data, Element, Key};
+pub use error::{Result, StateError};
+pub use hash::hash_key;
+pub use key_group::{KeyGroup, KeyGroupCount, KeyGroupRange, subtask_of};
+pub use restore::{RestoreSource, SnapshotPartRef};
+#[cfg(feature = "rocksdb")]
+pub use rocks::RocksShared;
+pub use sliced::SlicedTable;
+pub use state::{OperatorState, Snapshot, SnapshotPart};
+pub use state_key::{Namespace, StateKey, TableId};
+pub use table::Table;

@@ -1,0 +1,183 @@
+//! Tests of the portable format: round trips, ranges, every damaged byte, every truncation.
+
+use super::*;
+use crate::error::StateError;
+use crate::key_group::{KeyGroup, KeyGroupCount, KeyGroupRange};
+use crate::state_key::{Namespace, StateKey, TableId};
+use crate::testing::SplitMix;
+
+type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Random sorted entries in some of the 128 key groups.
+fn entries(seed: u64, number: u64, value_bytes: u64) -> Entries {
+    let mut random = SplitMix(seed);
+    let mut entries = Entries::new();
+    for i in 0..number {
+        let key = StateKey {
+            key_group: KeyGroup::new((random.below(30) * 4) as u16),
+            table: TableId(random.below(2) as u16),
+            namespace: Namespace(random.below(3) as i64 - 1, 0),
+            key: &i.to_be_bytes()[random.below(6) as usize..],
+        };
+        let mut state_key = Vec::new();
+        key.encode(&mut state_key);
+        let value = (0..random.below(value_bytes + 1)).map(|_| random.next() as u8).collect();
+        entries.push((state_key, value));
+    }
+    entries.sort();
+    entries.dedup_by(|a, b| a.0 == b.0);
+    entries
+}
+
+fn write(entries: &Entries) -> Vec<u8> {
+    let mut writer = PortableWriter::new(KeyGroupCount::default());
+    for (key, value) in entries {
+        writer.push(key, value).expect("in order");
+    }
+    writer.finish()
+}
+
+fn read(reader: &PortableReader, range: KeyGroupRange) -> Result<Entries, StateError> {
+    let mut found = Entries::new();
+    reader.for_each(range, &mut |key, value| {
+        let mut state_key = Vec::new();
+        key.encode(&mut state_key);
+        found.push((state_key, value.to_owned()));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn read_all(bytes: &[u8]) -> Result<Entries, StateError> {
+    read(&PortableReader::of_bytes(bytes)?, KeyGroupRange::new(0, u16::MAX))
+}
+
+#[test]
+fn what_is_written_is_read() {
+    for (number, value_bytes) in [(0, 0), (1, 0), (1, 200_000), (50, 30), (9_000, 100)] {
+        let entries = entries(number, number, value_bytes);
+        let bytes = write(&entries);
+        assert_eq!(read_all(&bytes).expect("reads"), entries);
+        let reader = PortableReader::of_bytes(&bytes).expect("opens");
+        assert_eq!(reader.entries(), entries.len() as u64);
+        assert_eq!(reader.key_group_count(), KeyGroupCount::default());
+    }
+}
+
+#[test]
+fn large_key_groups_have_several_blocks() {
+    let key = |i: u32| [&[0; 20][..], &i.to_be_bytes()].concat();
+    let entries: Entries = (0..1_000).map(|i| (key(i), vec![i as u8; 300])).collect();
+    let bytes = write(&entries);
+    assert_eq!(read_all(&bytes).expect("reads"), entries);
+    // A block that is left out would be missed even though each block by itself is sound.
+    let reader = PortableReader::of_bytes(&bytes).expect("opens");
+    assert_eq!(read(&reader, KeyGroupRange::new(0, 1)).expect("reads").len(), 1_000);
+}
+
+#[test]
+fn ranges_give_their_key_groups_only() {
+    let entries = entries(5, 2_000, 20);
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let path = directory.path().join("part");
+    std::fs::write(&path, write(&entries)).expect("writes");
+    for reader in [
+        PortableReader::of_bytes(&write(&entries)).expect("opens"),
+        PortableReader::of_file(&path).expect("opens"),
+    ] {
+        for range in [(0, 128), (0, 0), (3, 5), (4, 5), (17, 90), (116, 128), (117, 128)] {
+            let range = KeyGroupRange::new(range.0, range.1);
+            let group = |key: &[u8]| StateKey::decode(key).expect("decodes").key_group;
+            let expected: Entries =
+                entries.iter().filter(|(key, _)| range.contains(group(key))).cloned().collect();
+            assert_eq!(read(&reader, range).expect("reads"), expected);
+        }
+    }
+}
+
+#[test]
+fn every_damaged_byte_is_found() {
+    let good = write(&entries(1, 60, 9));
+    for at in 0..good.len() {
+        for change in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
+            let mut bad = good.clone();
+            bad[at] ^= change;
+            let found = read_all(&bad);
+            assert!(matches!(found, Err(StateError::Corrupt { .. })), "{at} ^ {change}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn every_truncation_and_extension_is_found() {
+    let good = write(&entries(1, 60, 9));
+    for length in 0..good.len() {
+        let found = read_all(&good[..length]);
+        assert!(matches!(found, Err(StateError::Corrupt { .. })), "{length}");
+    }
+    let more = [&good[..], &[0]].concat();
+    assert!(matches!(read_all(&more), Err(StateError::Corrupt { .. })));
+}
+
+/// Bytes that nobody wrote, with a footer that is sound in itself.
+#[test]
+fn random_bytes_never_panic() {
+    let good = write(&entries(2, 60, 9));
+    let mut random = SplitMix(3);
+    for _ in 0..20_000 {
+        let mut bad = good.clone();
+        for _ in 0..1 + random.below(8) {
+            let at = random.below(bad.len() as u64) as usize;
+            bad[at] = random.next() as u8;
+        }
+        if bad != good {
+            assert!(read_all(&bad).is_err());
+        }
+    }
+}
+
+#[test]
+fn a_missing_block_is_found_by_the_footer() {
+    let key = |i: u32| [&[0; 20][..], &i.to_be_bytes()].concat();
+    let all: Entries = (0..1_000).map(|i| (key(i), vec![i as u8; 300])).collect();
+    let (whole, part) = (write(&all), write(&all[..900].to_vec()));
+    // The blocks of the smaller file under the footer of the larger one.
+    let footer_start = |bytes: &[u8]| {
+        let at = bytes.len() - 8;
+        at - u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize
+    };
+    let forged = [&part[..footer_start(&part)], &whole[footer_start(&whole)..]].concat();
+    assert!(matches!(read_all(&forged), Err(StateError::Corrupt { .. })));
+}
+
+#[test]
+fn damage_names_the_file_and_the_offset() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let path = directory.path().join("part");
+    let mut bytes = write(&entries(1, 60, 9));
+    bytes[40] ^= 1;
+    std::fs::write(&path, &bytes).expect("writes");
+    let reader = PortableReader::of_file(&path).expect("header and footer are sound");
+    match read(&reader, KeyGroupRange::new(0, 128)) {
+        Err(StateError::Corrupt { file, offset, .. }) => {
+            assert_eq!((file.as_deref(), offset), (Some(path.as_path()), 26));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn entries_out_of_order_are_refused() {
+    let mut writer = PortableWriter::new(KeyGroupCount::default());
+    writer.push(&[1; 24], b"").expect("in order");
+    assert!(writer.push(&[1; 24], b"").is_err());
+    assert!(writer.push(&[1; 23], b"").is_err());
+    assert!(writer.push(&[1; 3], b"").is_err());
+    writer.push(&[1; 25], b"").expect("in order");
+}
+
+#[test]
+fn the_format_does_not_change() {
+    let bytes = write(&entries(1, 60, 9));
+    assert_eq!((bytes.len(), crc32fast::hash(&bytes)), (2515, 3_841_014_275));
+}

@@ -1,0 +1,124 @@
+//! Writes the portable format.
+
+use super::{
+    BLOCK_BYTES, BLOCK_HEADER_BYTES, END, GroupIndex, HEADER_BYTES, PORTABLE_VERSION,
+    block_checksum,
+};
+use crate::codec::{FrameKind, frame};
+use crate::error::{Result, StateError};
+use crate::hash::HASH_VERSION;
+use crate::key_group::KeyGroupCount;
+use crate::state_key::StateKey;
+
+/// Writes entries, given in order, in the portable format.
+#[derive(Debug)]
+pub struct PortableWriter {
+    out: Vec<u8>,
+    /// Where the open block's header begins, if a block is open.
+    block: Option<usize>,
+    groups: Vec<GroupIndex>,
+    last_key: Vec<u8>,
+    entries: u64,
+}
+
+impl PortableWriter {
+    /// A writer for a job with this many key groups.
+    pub fn new(count: KeyGroupCount) -> Self {
+        let mut header = Vec::with_capacity(HEADER_BYTES);
+        header.extend_from_slice(&PORTABLE_VERSION.to_le_bytes());
+        header.extend_from_slice(&[HASH_VERSION, 0]);
+        header.extend_from_slice(&count.get().to_le_bytes());
+        PortableWriter {
+            out: frame(FrameKind::PORTABLE_HEADER, &header),
+            block: None,
+            groups: Vec::new(),
+            last_key: Vec::new(),
+            entries: 0,
+        }
+    }
+
+    /// Adds an entry: an encoded [`StateKey`] greater than the one before it, and a value.
+    ///
+    /// # Errors
+    /// `Corrupt` if the state key is not one, or not greater.
+    pub fn push(&mut self, state_key: &[u8], value: &[u8]) -> Result<()> {
+        let group = StateKey::decode(state_key)?.key_group.get();
+        if self.entries > 0 && *state_key <= *self.last_key {
+            let offset = self.out.len() as u64;
+            return Err(StateError::corrupt(offset, "entries are not in ascending order"));
+        }
+        if self.groups.last().is_none_or(|index| index.group != group) {
+            self.close_block();
+            let offset = self.out.len() as u64;
+            self.groups.push(GroupIndex { group, offset, entries: 0 });
+        }
+        let start = self.open_block();
+        let is_first = self.out.len() == start + BLOCK_HEADER_BYTES;
+        let shared = if is_first { 0 } else { common_prefix(&self.last_key, state_key) };
+        let rest = &state_key[shared..];
+        put_varint(shared as u64, &mut self.out);
+        put_varint(rest.len() as u64, &mut self.out);
+        put_varint(value.len() as u64, &mut self.out);
+        self.out.extend_from_slice(rest);
+        self.out.extend_from_slice(value);
+        self.last_key.truncate(shared);
+        self.last_key.extend_from_slice(rest);
+        self.entries += 1;
+        if let Some(index) = self.groups.last_mut() {
+            index.entries += 1;
+        }
+        if self.out.len() - start >= BLOCK_BYTES {
+            self.close_block();
+        }
+        Ok(())
+    }
+
+    /// The complete file.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.close_block();
+        let mut footer = Vec::new();
+        footer.extend_from_slice(&self.entries.to_le_bytes());
+        footer.extend_from_slice(&(self.groups.len() as u32).to_le_bytes());
+        for index in &self.groups {
+            footer.extend_from_slice(&index.group.to_le_bytes());
+            footer.extend_from_slice(&index.offset.to_le_bytes());
+            footer.extend_from_slice(&index.entries.to_le_bytes());
+        }
+        let footer = frame(FrameKind::PORTABLE_FOOTER, &footer);
+        self.out.extend_from_slice(&footer);
+        self.out.extend_from_slice(&(footer.len() as u32).to_le_bytes());
+        self.out.extend_from_slice(&END);
+        self.out
+    }
+
+    /// Where the open block begins; opens one if there is none.
+    fn open_block(&mut self) -> usize {
+        *self.block.get_or_insert_with(|| {
+            let start = self.out.len();
+            self.out.extend_from_slice(&[0; BLOCK_HEADER_BYTES]);
+            start
+        })
+    }
+
+    fn close_block(&mut self) {
+        let Some(start) = self.block.take() else { return };
+        let (header, payload) = self.out[start..].split_at_mut(BLOCK_HEADER_BYTES);
+        // A block ends with the entry that fills it, and an entry is limited to 128 MiB.
+        let length = (payload.len() as u32).to_le_bytes();
+        header[..4].copy_from_slice(&length);
+        header[4..].copy_from_slice(&block_checksum(length, payload).to_le_bytes());
+    }
+}
+
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// LEB128: seven bits a byte, least first.
+fn put_varint(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}

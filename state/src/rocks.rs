@@ -1,0 +1,219 @@
+//! The RocksDB backend: one database per operator and subtask, used as scratch behind its tables.
+//!
+//! # Place
+//! [`OperatorState`](crate::OperatorState) opens a database in the directory it is given; restoring
+//! reads the checkpoints of earlier ones, without changing them.
+//!
+//! # Invariants
+//! * I1 There is no write-ahead log: what is durable is a checkpoint, never the database itself.
+//! * I2 A checkpoint holds every write that came before it, and its files never change again.
+//!
+//! # Layout
+//! In the directory, `db/` is the database and `snapshot-N/` its checkpoints, to be moved away. To
+//! RocksDB's own files a checkpoint adds a seal.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, ErrorKind, InfoLogger, IteratorMode, LogLevel,
+    Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+};
+
+use crate::buffer::EntryBuffer;
+use crate::error::{Result, StateError};
+use crate::key_group::{KeyGroup, KeyGroupCount, KeyGroupRange};
+use crate::state_key::{Namespace, StateKey, TableId, prefix};
+use crate::store::{Prefix, SpillStore, Visit};
+
+mod seal;
+
+/// The file that makes a directory a RocksDB database.
+const CURRENT: &str = "CURRENT";
+
+/// Bloom filters spend this many bits on each key: one miss in a hundred reads a block.
+const BLOOM_BITS: f64 = 10.0;
+
+/// Threads for flushes and compactions, of the whole process.
+const BACKGROUND_JOBS: i32 = 2;
+
+/// RocksDB's memory, shared by all databases of a process: a block cache, and within it the
+/// buffers of writes that are not yet in files.
+#[derive(Clone)]
+pub struct RocksShared {
+    cache: Cache,
+    write_buffers: WriteBufferManager,
+}
+
+impl RocksShared {
+    /// Shared memory of this many bytes.
+    pub fn new(memory_bytes: usize) -> Self {
+        let cache = Cache::new_lru_cache(memory_bytes);
+        let write_buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
+            memory_bytes / 2,
+            false,
+            cache.clone(),
+        );
+        RocksShared { cache, write_buffers }
+    }
+
+    /// How much of it is in use, in bytes.
+    pub fn used_bytes(&self) -> usize {
+        self.cache.get_usage()
+    }
+}
+
+impl fmt::Debug for RocksShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksShared").field("used_bytes", &self.used_bytes()).finish()
+    }
+}
+
+/// A database behind the tables of one operator.
+pub(crate) struct RocksStore {
+    db: DB,
+    writes: WriteOptions,
+    directory: PathBuf,
+    count: KeyGroupCount,
+    snapshots: AtomicU64,
+}
+
+impl RocksStore {
+    /// Opens an empty database in `directory`, deleting what an earlier one left there.
+    pub(crate) fn open(
+        directory: PathBuf,
+        shared: &RocksShared,
+        count: KeyGroupCount,
+    ) -> Result<Self> {
+        let io = |error| StateError::io(&directory, error);
+        if fs::exists(&directory).map_err(io)? {
+            fs::remove_dir_all(&directory).map_err(io)?;
+        }
+        fs::create_dir_all(&directory).map_err(io)?;
+        let mut options = options()?;
+        options.create_if_missing(true);
+        options.set_error_if_exists(true);
+        options.set_write_buffer_manager(&shared.write_buffers);
+        let mut tables = BlockBasedOptions::default();
+        tables.set_block_cache(&shared.cache);
+        tables.set_cache_index_and_filter_blocks(true);
+        tables.set_bloom_filter(BLOOM_BITS, false);
+        options.set_block_based_table_factory(&tables);
+        let db = DB::open(&options, directory.join("db")).map_err(failed)?;
+        let mut writes = WriteOptions::default();
+        writes.disable_wal(true);
+        tracing::debug!(directory = %directory.display(), "opened a database for state");
+        Ok(RocksStore { db, writes, directory, count, snapshots: AtomicU64::new(0) })
+    }
+}
+
+impl SpillStore for RocksStore {
+    fn read(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
+        value.clear();
+        let found = self.db.get_pinned(key).map_err(failed)?;
+        if let Some(found) = &found {
+            value.extend_from_slice(found);
+        }
+        Ok(found.is_some())
+    }
+
+    fn write(&self, entries: &mut EntryBuffer) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        for entry in entries.sorted() {
+            batch.put(entry.state_key, entry.value);
+        }
+        self.db.write_opt(batch, &self.writes).map_err(failed)
+    }
+
+    fn remove(&self, keys: &[Vec<u8>]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        keys.iter().for_each(|key| batch.delete(key));
+        self.db.write_opt(batch, &self.writes).map_err(failed)
+    }
+
+    fn remove_ranges(&self, ranges: &[(Prefix, Prefix)]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        ranges.iter().for_each(|(start, end)| batch.delete_range(start, end));
+        self.db.write_opt(batch, &self.writes).map_err(failed)
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8], f: &mut Visit<'_>) -> Result<()> {
+        scan(&self.db, start, end, f)
+    }
+
+    fn checkpoint(&self) -> Result<PathBuf> {
+        let number = self.snapshots.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.join(format!("snapshot-{number}"));
+        let checkpoint = Checkpoint::new(&self.db).map_err(failed)?;
+        checkpoint.create_checkpoint(&path).map_err(failed)?;
+        seal::write(&path, self.count)?;
+        Ok(path)
+    }
+}
+
+/// What a database that is written and one that is read have in common.
+fn options() -> Result<Options> {
+    // A database is scratch: what is not in a checkpoint need not reach a file when it is closed.
+    // (The option has no method of its own.)
+    let mut options = Options::default()
+        .get_options_from_string("avoid_flush_during_shutdown=true")
+        .map_err(failed)?;
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_paranoid_checks(true);
+    options.set_max_background_jobs(BACKGROUND_JOBS);
+    // RocksDB's log goes with ours: no directory that is read gets a log file.
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, message| {
+        match level {
+            LogLevel::Warn => tracing::warn!(target: "rocksdb", "{message}"),
+            LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{message}"),
+            _ => tracing::debug!(target: "rocksdb", "{message}"),
+        }
+    }));
+    Ok(options)
+}
+
+fn scan(db: &DB, start: &[u8], end: &[u8], f: &mut Visit<'_>) -> Result<()> {
+    let mut reads = ReadOptions::default();
+    reads.set_iterate_range(start..end);
+    reads.fill_cache(false);
+    for entry in db.iterator_opt(IteratorMode::Start, reads) {
+        let (key, value) = entry.map_err(failed)?;
+        f(&key, &value)?;
+    }
+    Ok(())
+}
+
+/// The number of key groups of a checkpoint; an error if it is none, or visibly damaged.
+pub(crate) fn check_directory(path: &Path) -> Result<KeyGroupCount> {
+    seal::check(path)
+}
+
+/// Calls `f` with every entry of a checkpoint whose key group is in `range`, in order.
+pub(crate) fn for_each(
+    path: &Path,
+    range: KeyGroupRange,
+    f: &mut dyn FnMut(StateKey<'_>, &[u8]) -> Result<()>,
+) -> Result<()> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let damaged = |error| failed(error).in_file(path);
+    let db = DB::open_for_read_only(&options()?, path, false).map_err(damaged)?;
+    let bound = |group| prefix(KeyGroup::new(group), TableId(0), Namespace(i64::MIN, i64::MIN));
+    let (start, end) = (bound(range.start), bound(range.end));
+    scan(&db, &start, &end, &mut |key, value| f(StateKey::decode(key)?, value))
+        .map_err(|error| error.in_file(path))
+}
+
+fn failed(error: rocksdb::Error) -> StateError {
+    match error.kind() {
+        ErrorKind::Corruption => StateError::corrupt(0, error.to_string()),
+        _ => StateError::RocksDb(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! `SlicedTable`: one table per namespace (slice, and end of the first window that accepted).
+//!
+//! A slice's entries go together: a slice that no window needs any more is dropped at once, and
+//! memory is relieved by evicting the slices not asked for the longest.
+
+use std::collections::BTreeMap;
+
+use crate::budget::Share;
+use crate::data::{Data, Key};
+use crate::error::{Result, StateError};
+use crate::state::Snapshot;
+use crate::state_key::{Namespace, StateKey};
+use crate::store::Region;
+use crate::table::Table;
+
+/// Restoring relieves the memory after this many entries.
+const RELIEVE_INTERVAL: u64 = 1_024;
+
+/// Tables by namespace.
+pub struct SlicedTable<K, V> {
+    slices: BTreeMap<Namespace, Slice<K, V>>,
+    /// What every slice's region has in common.
+    region: Region,
+    share: Option<Share>,
+    /// Counts the calls that ask for a slice.
+    clock: u64,
+    restored: u64,
+}
+
+struct Slice<K, V> {
+    table: Table<K, V>,
+    touched: u64,
+}
+
+impl<K: Key, V: Data> SlicedTable<K, V> {
+    pub(crate) fn new(region: Region, share: Option<Share>) -> Self {
+        SlicedTable { slices: BTreeMap::new(), region, share, clock: 0, restored: 0 }
+    }
+
+    /// The table of a namespace, made if there is none.
+    ///
+    /// # Cost
+    /// Logarithmic in the number of namespaces: ask once per run of records of one slice.
+    pub fn slice(&mut self, namespace: Namespace) -> &mut Table<K, V> {
+        self.clock += 1;
+        let region = &self.region;
+        let slice = self.slices.entry(namespace).or_insert_with(|| Slice {
+            table: Table::new(Region { namespace, ..region.clone() }, None),
+            touched: 0,
+        });
+        slice.touched = self.clock;
+        &mut slice.table
+    }
+
+    /// The table of a namespace, if it has one.
+    pub fn get_slice(&mut self, namespace: Namespace) -> Option<&mut Table<K, V>> {
+        self.clock += 1;
+        let slice = self.slices.get_mut(&namespace)?;
+        slice.touched = self.clock;
+        Some(&mut slice.table)
+    }
+
+    /// The namespaces that have a table, in memory or not, in ascending order.
+    pub fn namespaces(&self) -> impl DoubleEndedIterator<Item = Namespace> + '_ {
+        self.slices.keys().copied()
+    }
+
+    /// Removes a namespace and all its entries.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn drop_slice(&mut self, namespace: Namespace) -> Result<()> {
+        match self.slices.remove(&namespace) {
+            Some(mut slice) => slice.table.clear(),
+            None => Ok(()),
+        }
+    }
+
+    /// The number of entries of all slices, in memory or not.
+    pub fn len(&self) -> usize {
+        self.slices.values().map(|slice| slice.table.len()).sum()
+    }
+
+    /// The number of entries in memory.
+    pub fn len_in_memory(&self) -> usize {
+        self.slices.values().map(|slice| slice.table.len_in_memory()).sum()
+    }
+
+    /// Whether no slice has an entry, in memory or not.
+    pub fn is_empty(&self) -> bool {
+        self.slices.values().all(|slice| slice.table.is_empty())
+    }
+
+    /// Gives up memory if the operator's tables exceed their budget: slices go to the store, those
+    /// not asked for the longest first. Operators call it once per batch.
+    ///
+    /// # Errors
+    /// If an entry cannot be encoded or the store cannot be written.
+    ///
+    /// # Cost
+    /// With a store, a few nanoseconds per slice while the budget is kept; without, none.
+    pub fn relieve(&mut self) -> Result<()> {
+        if self.share.is_none() {
+            return Ok(());
+        }
+        let bytes = self.estimated_bytes()?;
+        let Some(share) = &mut self.share else { return Ok(()) };
+        share.report(bytes);
+        let excess = share.excess();
+        if excess == 0 {
+            return Ok(());
+        }
+        self.evict_bytes(excess)?;
+        let bytes = self.estimated_bytes()?;
+        if let Some(share) = &mut self.share {
+            share.report(bytes);
+        }
+        Ok(())
+    }
+
+    /// Moves the entries of the `count` slices that were not asked for the longest, of those with
+    /// entries in memory, to the store.
+    ///
+    /// # Errors
+    /// If an entry cannot be encoded or the store cannot be written.
+    pub fn evict(&mut self, count: usize) -> Result<()> {
+        for (_, namespace) in self.oldest().into_iter().take(count) {
+            if let Some(slice) = self.slices.get_mut(&namespace) {
+                slice.table.evict(usize::MAX)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The slices with entries in memory, the one not asked for the longest first.
+    fn oldest(&self) -> Vec<(u64, Namespace)> {
+        let in_memory = self.slices.iter().filter(|(_, slice)| slice.table.len_in_memory() > 0);
+        let mut oldest: Vec<_> = in_memory.map(|(ns, slice)| (slice.touched, *ns)).collect();
+        oldest.sort_unstable();
+        oldest
+    }
+
+    fn evict_bytes(&mut self, mut excess: usize) -> Result<()> {
+        for (_, namespace) in self.oldest() {
+            let Some(slice) = self.slices.get_mut(&namespace) else { continue };
+            let bytes = slice.table.estimated_bytes()?;
+            if bytes >= excess {
+                // The last slice to be touched: only what is needed of it.
+                return slice.table.evict_bytes(excess);
+            }
+            slice.table.evict(usize::MAX)?;
+            excess -= bytes;
+        }
+        Ok(())
+    }
+
+    fn estimated_bytes(&mut self) -> Result<usize> {
+        self.slices.values_mut().map(|slice| slice.table.estimated_bytes()).sum()
+    }
+
+    /// Adds all entries to a snapshot of the operator's state.
+    ///
+    /// # Errors
+    /// If an entry cannot be encoded or the store cannot be written.
+    pub fn snapshot_into(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        self.slices.values_mut().try_for_each(|slice| slice.table.snapshot_into(snapshot))
+    }
+
+    /// Adds an entry of a snapshot; its namespace must not have its key yet.
+    ///
+    /// # Errors
+    /// As for [`Table::restore_entry`].
+    pub fn restore_entry(&mut self, key: &StateKey<'_>, value: &[u8]) -> Result<()> {
+        if key.table != self.region.table {
+            let detail =
+                format!("entry of table {} given to table {}", key.table, self.region.table);
+            return Err(StateError::corrupt(0, detail));
+        }
+        self.slice(key.namespace).restore_without_relief(key, value)?;
+        self.restored += 1;
+        if self.restored.is_multiple_of(RELIEVE_INTERVAL) { self.relieve() } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! `OperatorState`: one operator's state in one subtask: its tables, snapshots and restoring.
+//!
+//! A snapshot is taken in three steps, without anything else in between: [`begin_snapshot`], then
+//! `snapshot_into` of every table, then [`finish_snapshot`].
+//!
+//! [`begin_snapshot`]: OperatorState::begin_snapshot
+//! [`finish_snapshot`]: OperatorState::finish_snapshot
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::backend::BackendConfig;
+use crate::budget::{Budget, Share};
+use crate::buffer::EntryBuffer;
+use crate::data::{Data, Key};
+use crate::error::Result;
+use crate::key_group::{KeyGroupCount, KeyGroupRange};
+use crate::portable::PortableWriter;
+use crate::restore::RestoreSource;
+use crate::sliced::SlicedTable;
+use crate::state_key::{Namespace, StateKey, TableId};
+use crate::store::{Region, SpillStore};
+use crate::table::Table;
+
+/// One operator's state in one subtask.
+///
+/// The tables it makes own their entries; it stays the owner of what they share.
+pub struct OperatorState {
+    range: KeyGroupRange,
+    count: KeyGroupCount,
+    store: Option<Arc<dyn SpillStore>>,
+    budget: Option<Arc<Budget>>,
+    tables: BTreeSet<TableId>,
+}
+
+/// A snapshot being taken.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// The entries, where no store holds them.
+    pub(crate) buffer: EntryBuffer,
+    /// The number of entries in all.
+    pub(crate) entries: u64,
+}
+
+/// The state of one operator in one subtask at one instant.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum SnapshotPart {
+    /// No entry at all.
+    #[default]
+    Empty,
+    /// The entries in the portable format.
+    Portable(Vec<u8>),
+    /// A directory with a RocksDB checkpoint, to be moved to where checkpoints are kept.
+    Directory(PathBuf),
+}
+
+impl OperatorState {
+    /// Opens empty state for the key groups in `range`.
+    ///
+    /// # Errors
+    /// If the backend's directory cannot be made or RocksDB cannot be opened.
+    pub fn open(config: BackendConfig, range: KeyGroupRange, count: KeyGroupCount) -> Result<Self> {
+        match config {
+            BackendConfig::Memory => Ok(Self::with_store(None, range, count)),
+            #[cfg(feature = "rocksdb")]
+            BackendConfig::RocksDb { directory, memory_bytes, shared } => {
+                let store = crate::rocks::RocksStore::open(directory, &shared, count)?;
+                Ok(Self::with_store(Some((Arc::new(store), memory_bytes)), range, count))
+            }
+        }
+    }
+
+    /// State over any store, with the bytes its tables may hold in memory.
+    pub(crate) fn with_store(
+        store: Option<(Arc<dyn SpillStore>, usize)>,
+        range: KeyGroupRange,
+        count: KeyGroupCount,
+    ) -> Self {
+        let (store, budget) =
+            store.map(|(store, memory_bytes)| (store, Arc::new(Budget::new(memory_bytes)))).unzip();
+        OperatorState { range, count, store, budget, tables: BTreeSet::new() }
+    }
+
+    /// The key groups whose state this is.
+    pub fn key_groups(&self) -> KeyGroupRange {
+        self.range
+    }
+
+    /// A plain table.
+    ///
+    /// # Panics
+    /// If the operator has a table of this id already.
+    pub fn table<K: Key, V: Data>(&mut self, id: TableId) -> Table<K, V> {
+        let (region, share) = self.register(id);
+        Table::new(region, share)
+    }
+
+    /// A table by slices.
+    ///
+    /// # Panics
+    /// If the operator has a table of this id already.
+    pub fn sliced<K: Key, V: Data>(&mut self, id: TableId) -> SlicedTable<K, V> {
+        let (region, share) = self.register(id);
+        SlicedTable::new(region, share)
+    }
+
+    fn register(&mut self, id: TableId) -> (Region, Option<Share>) {
+        assert!(self.tables.insert(id), "table {id} is opened once");
+        let region = Region {
+            table: id,
+            namespace: Namespace::default(),
+            count: self.count,
+            range: self.range,
+            store: self.store.clone(),
+        };
+        (region, self.budget.clone().map(Share::new))
+    }
+
+    /// Whether the tables, as of their last `relieve`, hold more memory than they may.
+    pub fn over_budget(&self) -> bool {
+        self.budget.as_ref().is_some_and(|budget| budget.is_exceeded())
+    }
+
+    /// Begins a snapshot.
+    pub fn begin_snapshot(&mut self) -> Snapshot {
+        Snapshot::default()
+    }
+
+    /// Ends a snapshot that every table has been added to.
+    ///
+    /// # Errors
+    /// If RocksDB cannot write its checkpoint.
+    pub fn finish_snapshot(&mut self, mut snapshot: Snapshot) -> Result<SnapshotPart> {
+        if snapshot.entries == 0 {
+            return Ok(SnapshotPart::Empty);
+        }
+        if let Some(store) = &self.store {
+            return Ok(SnapshotPart::Directory(store.checkpoint()?));
+        }
+        let mut writer = PortableWriter::new(self.count);
+        for entry in snapshot.buffer.sorted() {
+            writer.push(entry.state_key, entry.value)?;
+        }
+        Ok(SnapshotPart::Portable(writer.finish()))
+    }
+
+    /// Calls `f` with every entry of `parts` that belongs to this subtask's key groups; `f` hands
+    /// it to the `restore_entry` of the table it names.
+    ///
+    /// # Errors
+    /// What `f` returns; `Corrupt` if a part is damaged; `Unsupported` if it was written for
+    /// another number of key groups.
+    pub fn restore(
+        &mut self,
+        parts: &[RestoreSource],
+        f: &mut dyn FnMut(StateKey<'_>, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        for part in parts {
+            part.check_key_groups(self.count)?;
+            part.for_each(self.range, &mut *f)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

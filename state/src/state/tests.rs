@@ -1,0 +1,252 @@
+//! Tests of snapshots: restored at any parallelism, on either backend, as if nothing had happened.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::error::StateError;
+use crate::hash_key;
+use crate::key_group::{KeyGroup, subtask_of};
+use crate::restore::SnapshotPartRef;
+use crate::testing::{BACKENDS, Bed, SplitMix, bed};
+
+const PLAIN: TableId = TableId(1);
+const SLICED: TableId = TableId(2);
+
+type Contents = BTreeMap<(Option<Namespace>, String), Vec<u32>>;
+
+/// One subtask of an operator with two tables.
+struct Subtask {
+    bed: Bed,
+    plain: Table<String, Vec<u32>>,
+    sliced: SlicedTable<String, Vec<u32>>,
+}
+
+fn count() -> KeyGroupCount {
+    KeyGroupCount::new(20).expect("in range")
+}
+
+fn hash(key: &String) -> u64 {
+    hash_key(key).expect("hashes")
+}
+
+impl Subtask {
+    fn new(mut bed: Bed) -> Self {
+        let (plain, sliced) = (bed.state.table(PLAIN), bed.state.sliced(SLICED));
+        Subtask { bed, plain, sliced }
+    }
+
+    fn restore(&mut self, parts: &[RestoreSource]) -> Result<()> {
+        let Subtask { bed, plain, sliced } = self;
+        bed.state.restore(parts, &mut |key, value| match key.table {
+            PLAIN => plain.restore_entry(&key, value),
+            _ => sliced.restore_entry(&key, value),
+        })
+    }
+
+    fn snapshot(&mut self) -> SnapshotPart {
+        let mut snapshot = self.bed.state.begin_snapshot();
+        self.plain.snapshot_into(&mut snapshot).expect("encodes");
+        self.sliced.snapshot_into(&mut snapshot).expect("encodes");
+        self.bed.state.finish_snapshot(snapshot).expect("finishes")
+    }
+
+    /// Random changes, applied to the model too.
+    fn change(&mut self, random: &mut SplitMix, model: &mut Contents) {
+        for _ in 0..600 {
+            let key = format!("key {}", random.below(200));
+            let h = hash(&key);
+            if !self.bed.state.key_groups().contains(KeyGroup::of(h, count())) {
+                continue;
+            }
+            let start = random.below(3) as i64 - 1;
+            let namespace = (random.below(2) == 0).then_some(Namespace(start, 10));
+            let table = match namespace {
+                None => &mut self.plain,
+                Some(namespace) => self.sliced.slice(namespace),
+            };
+            if random.below(4) == 0 {
+                let found = table.remove(h, &key).expect("removes");
+                assert_eq!(found, model.remove(&(namespace, key)));
+            } else {
+                let value = random.next() as u32;
+                table.update(h, &key, Vec::new, |list| list.push(value)).expect("updates");
+                model.entry((namespace, key)).or_default().push(value);
+            }
+            match random.below(20) {
+                0 => self.plain.evict(random.below(20) as usize).expect("evicts"),
+                1 => self.sliced.evict(1).expect("evicts"),
+                2 => self.plain.relieve().and_then(|()| self.sliced.relieve()).expect("relieves"),
+                _ => {}
+            }
+        }
+    }
+
+    fn contents(&mut self) -> Contents {
+        let mut found = Contents::new();
+        let mut put = |namespace, key: &String, value: &Vec<u32>| {
+            assert!(found.insert((namespace, key.clone()), value.clone()).is_none());
+        };
+        self.plain.for_each(|key, _, value| put(None, key, value)).expect("reads");
+        for namespace in self.sliced.namespaces().collect::<Vec<_>>() {
+            let slice = self.sliced.get_slice(namespace).expect("is there");
+            slice.for_each(|key, _, value| put(Some(namespace), key, value)).expect("reads");
+        }
+        found
+    }
+}
+
+fn open(parts: &[SnapshotPart]) -> Vec<RestoreSource> {
+    let open = |part: &SnapshotPart| match part {
+        SnapshotPart::Empty => None,
+        SnapshotPart::Portable(bytes) => Some(SnapshotPartRef::Portable(bytes).open()),
+        SnapshotPart::Directory(path) => Some(SnapshotPartRef::Directory(path).open()),
+    };
+    parts.iter().filter_map(open).collect()
+}
+
+impl SnapshotPartRef<'_> {
+    fn open(self) -> RestoreSource {
+        RestoreSource::open(self).expect("opens")
+    }
+}
+
+/// The subtasks of one backend at a parallelism.
+fn subtasks(backend: &str, parallelism: usize) -> Vec<Subtask> {
+    let open = |index| {
+        let range = KeyGroupRange::of_subtask(index, parallelism, count());
+        Subtask::new(bed(backend, 3_000, range, count()))
+    };
+    (0..parallelism).map(open).collect()
+}
+
+/// The backends whose snapshots can be restored.
+fn backends() -> impl Iterator<Item = &'static str> {
+    BACKENDS.iter().copied().filter(|&backend| backend != "map")
+}
+
+/// Runs an operator in several attempts, each at its own backend and parallelism.
+fn run_attempts(random: &mut SplitMix, attempts: &[(&str, usize)]) {
+    let mut model = Contents::new();
+    let mut parts = Vec::<SnapshotPart>::new();
+    // The subtasks of the attempt before: their directories hold the parts.
+    let mut before = Vec::new();
+    for &(backend, parallelism) in attempts {
+        let mut tasks = subtasks(backend, parallelism);
+        let mut found = Contents::new();
+        for task in &mut tasks {
+            task.restore(&open(&parts)).expect("restores");
+            found.append(&mut task.contents());
+        }
+        assert_eq!(found, model, "restored at {parallelism}");
+        for _ in 0..2 {
+            for task in &mut tasks {
+                task.change(random, &mut model);
+            }
+            parts = tasks.iter_mut().map(Subtask::snapshot).collect();
+        }
+        // Changes after the snapshot are not part of it.
+        for task in &mut tasks {
+            task.change(random, &mut model.clone());
+        }
+        before = tasks;
+    }
+    drop(before);
+}
+
+#[test]
+fn snapshots_restore_at_any_parallelism_on_any_backend() {
+    for from in backends() {
+        for to in backends() {
+            let random = &mut SplitMix((from.len() * 10 + to.len()) as u64);
+            run_attempts(random, &[(from, 2), (to, 3), (from, 1), (to, 2)]);
+        }
+    }
+}
+
+#[test]
+fn snapshots_restore_with_more_subtasks_than_key_groups() {
+    for seed in 0..10 {
+        run_attempts(&mut SplitMix(seed), &[7, 25, 4, 20, 1].map(|n| ("memory", n)));
+    }
+}
+
+#[test]
+fn a_portable_snapshot_after_restoring_is_the_same_bytes() {
+    let mut random = SplitMix(4);
+    let mut task = subtasks("memory", 1).remove(0);
+    task.change(&mut random, &mut Contents::new());
+    let part = task.snapshot();
+    let mut restored = subtasks("memory", 1).remove(0);
+    restored.restore(&open(std::slice::from_ref(&part))).expect("restores");
+    assert_eq!(restored.snapshot(), part);
+}
+
+#[test]
+fn state_without_entries_gives_an_empty_part() {
+    for backend in backends() {
+        let mut task = subtasks(backend, 1).remove(0);
+        assert_eq!(task.snapshot(), SnapshotPart::Empty);
+        let key = "key".to_owned();
+        task.plain.insert(hash(&key), &key, vec![1]).expect("inserts");
+        assert_ne!(task.snapshot(), SnapshotPart::Empty);
+        task.plain.remove(hash(&key), &key).expect("removes");
+        assert_eq!(task.snapshot(), SnapshotPart::Empty);
+    }
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused() {
+    let mut random = SplitMix(5);
+    let mut task = subtasks("memory", 1).remove(0);
+    task.change(&mut random, &mut Contents::new());
+    let parts = open(&[task.snapshot()]);
+    let restore_as = |state: &mut OperatorState, parts: &[RestoreSource]| {
+        let mut plain = state.table::<String, Vec<u32>>(PLAIN);
+        let mut sliced = state.sliced::<String, Vec<u32>>(SLICED);
+        state.restore(parts, &mut |key, value| match key.table {
+            PLAIN => plain.restore_entry(&key, value),
+            _ => sliced.restore_entry(&key, value),
+        })
+    };
+    let default = KeyGroupCount::default();
+    let mut other_count =
+        OperatorState::open(BackendConfig::Memory, KeyGroupRange::all(default), default)
+            .expect("opens");
+    let found = restore_as(&mut other_count, &parts);
+    assert!(matches!(found, Err(StateError::Unsupported(_))), "{found:?}");
+
+    let all = KeyGroupRange::all(count());
+    let mut twice = OperatorState::open(BackendConfig::Memory, all, count()).expect("opens");
+    let found = restore_as(&mut twice, &[parts[0].clone(), parts[0].clone()]);
+    assert!(matches!(found, Err(StateError::Corrupt { .. })), "{found:?}");
+
+    // A type of equal encoding but another hash: its keys belong to other key groups.
+    let mut other_type = OperatorState::open(BackendConfig::Memory, all, count()).expect("opens");
+    let mut table = other_type.table::<Vec<u8>, Vec<u32>>(PLAIN);
+    let found = other_type.restore(&parts, &mut |key, value| match key.table {
+        PLAIN => table.restore_entry(&key, value),
+        _ => Ok(()),
+    });
+    assert!(matches!(found, Err(StateError::Corrupt { .. })), "{found:?}");
+}
+
+#[test]
+fn every_entry_goes_to_the_subtask_that_owns_its_key() {
+    let mut random = SplitMix(6);
+    let mut task = subtasks("memory", 1).remove(0);
+    task.change(&mut random, &mut Contents::new());
+    let parts = open(&[task.snapshot()]);
+    for (index, task) in subtasks("memory", 7).iter_mut().enumerate() {
+        task.restore(&parts).expect("restores");
+        for (_, key) in task.contents().keys() {
+            assert_eq!(subtask_of(KeyGroup::of(hash(key), count()), 7, count()), index);
+        }
+    }
+}
+
+#[cfg(not(feature = "rocksdb"))]
+#[test]
+fn a_directory_needs_rocksdb() {
+    let part = SnapshotPartRef::Directory(std::path::Path::new("part"));
+    assert!(matches!(RestoreSource::open(part), Err(StateError::Unsupported(_))));
+}

@@ -1,0 +1,153 @@
+//! `SpillStore`: the sorted store behind the tables of one operator, and a table's region in it.
+//!
+//! # Invariants
+//! * I1 One subtask uses a store, from one thread at a time, and a store holds one operator's
+//!   state. It is scratch: what it holds survives a crash only through its checkpoints.
+//! * I2 A region never reads or writes outside its table, namespace and key group range.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::buffer::EntryBuffer;
+use crate::codec;
+use crate::error::{Result, StateError};
+use crate::key_group::{KeyGroup, KeyGroupCount, KeyGroupRange};
+use crate::state_key::{Namespace, PREFIX_BYTES, StateKey, TableId, prefix, prefix_end};
+
+/// An end of a range of state keys.
+pub(crate) type Prefix = [u8; PREFIX_BYTES];
+
+/// With more entries than this per key group, ranges are removed instead of keys.
+const ENTRIES_WORTH_A_RANGE: u64 = 32;
+
+/// What a scan calls with each encoded key and value.
+pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
+
+/// A sorted map from state keys to values outside the tables' memory.
+pub(crate) trait SpillStore: Send + Sync {
+    /// Reads the value of `key` into `value`; false if there is none.
+    fn read(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool>;
+
+    /// Writes all entries of the buffer.
+    fn write(&self, entries: &mut EntryBuffer) -> Result<()>;
+
+    /// Removes some entries.
+    fn remove(&self, keys: &[Vec<u8>]) -> Result<()>;
+
+    /// Removes all entries from the first key up to, not including, the second, of each range.
+    fn remove_ranges(&self, ranges: &[(Prefix, Prefix)]) -> Result<()>;
+
+    /// Calls `f` with all entries from `start` up to, not including, `end`, in order.
+    fn scan(&self, start: &[u8], end: &[u8], f: &mut Visit<'_>) -> Result<()>;
+
+    /// Writes all entries to a new directory that later changes do not touch.
+    fn checkpoint(&self) -> Result<PathBuf>;
+}
+
+/// Where the entries of one table, or one slice of one, lie in an operator's state.
+#[derive(Clone)]
+pub(crate) struct Region {
+    pub(crate) table: TableId,
+    pub(crate) namespace: Namespace,
+    pub(crate) count: KeyGroupCount,
+    pub(crate) range: KeyGroupRange,
+    pub(crate) store: Option<Arc<dyn SpillStore>>,
+}
+
+impl Region {
+    /// The key group of a key with this hash.
+    pub(crate) fn key_group(&self, hash: u64) -> KeyGroup {
+        KeyGroup::of(hash, self.count)
+    }
+
+    /// Appends the encoded state key of a key.
+    pub(crate) fn encode_key<K: Serialize>(
+        &self,
+        hash: u64,
+        key: &K,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        out.extend_from_slice(&prefix(self.key_group(hash), self.table, self.namespace));
+        Ok(codec::encode_key(key, out)?)
+    }
+
+    /// Reads the encoded value of a key from the store; false if it has none.
+    pub(crate) fn read<K: Serialize>(
+        &self,
+        hash: u64,
+        key: &K,
+        value: &mut Vec<u8>,
+    ) -> Result<bool> {
+        let Some(store) = &self.store else { return Ok(false) };
+        let mut state_key = Vec::with_capacity(PREFIX_BYTES + 16);
+        self.encode_key(hash, key, &mut state_key)?;
+        store.read(&state_key, value)
+    }
+
+    /// Removes a key's entry from the store.
+    pub(crate) fn remove<K: Serialize>(&self, hash: u64, key: &K) -> Result<()> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let mut state_key = Vec::with_capacity(PREFIX_BYTES + 16);
+        self.encode_key(hash, key, &mut state_key)?;
+        store.remove(&[state_key])
+    }
+
+    /// Removes all entries of the region, `stored` in number, from the store.
+    ///
+    /// A range that is removed at once burdens later reads of the store, so it must be worth it.
+    pub(crate) fn remove_all(&self, stored: u64) -> Result<()> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let ranges: Vec<(Prefix, Prefix)> = self.key_ranges().collect();
+        if stored > ENTRIES_WORTH_A_RANGE * ranges.len() as u64 {
+            return store.remove_ranges(&ranges);
+        }
+        let mut keys = Vec::new();
+        for (start, end) in &ranges {
+            store.scan(start, end, &mut |key, _| {
+                keys.push(key.to_owned());
+                Ok(())
+            })?;
+        }
+        store.remove(&keys)
+    }
+
+    /// The keys from which and up to which the region's entries lie, by key group.
+    fn key_ranges(&self) -> impl Iterator<Item = (Prefix, Prefix)> {
+        self.range.iter().map(|group| {
+            let start = prefix(group, self.table, self.namespace);
+            (start, prefix_end(start))
+        })
+    }
+
+    /// Calls `f` with the encoded key and value of all entries in the store, in order.
+    pub(crate) fn scan(&self, f: &mut Visit<'_>) -> Result<()> {
+        let Some(store) = &self.store else { return Ok(()) };
+        self.key_ranges().try_for_each(|(start, end)| {
+            store.scan(&start, &end, &mut |state_key, value| {
+                f(StateKey::decode(state_key)?.key, value)
+            })
+        })
+    }
+
+    /// Refuses an entry that does not belong here or whose key does not hash to its key group.
+    pub(crate) fn check_restored(&self, key: &StateKey<'_>, hash: u64) -> Result<()> {
+        let refuse = |detail: String| Err(StateError::corrupt(0, detail));
+        if key.table != self.table {
+            return refuse(format!("entry of table {} given to table {}", key.table, self.table));
+        }
+        if !self.range.contains(key.key_group) {
+            return refuse(format!("key group {} is not in {}", key.key_group, self.range));
+        }
+        let expected = self.key_group(hash);
+        if expected != key.key_group {
+            return refuse(format!(
+                "a key of key group {expected} is stored in key group {}: the key's type or the \
+                 number of key groups has changed",
+                key.key_group
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,297 @@
+//! `Table`: a typed hash table of state in memory, with the operator's store behind it.
+//!
+//! # Place
+//! Operators call it per record or per batch; [`OperatorState::table`](crate::OperatorState::table)
+//! makes it, [`SlicedTable`](crate::SlicedTable) is a map of them.
+//!
+//! # Invariants
+//! * I1 An entry in memory is the truth for its key; the store may hold an older value of it.
+//! * I2 `stored` counts the entries in the store, `spilled` those only there. With `spilled` = 0 a
+//!   miss in memory is a miss, and the store is not read.
+//! * I3 An entry that is not `stored` has no value in the store.
+//! * I4 The hash given with a key is [`hash_key`](crate::hash_key) of it.
+//!
+//! Entries in memory are in order of insertion, except that a removal moves the last entry into
+//! the gap. The order depends on nothing but the calls made; a restored table has another one.
+
+use crate::budget::Share;
+use crate::codec;
+use crate::data::{Data, Key};
+use crate::error::{Result, StateError};
+use crate::index::Index;
+use crate::store::Region;
+
+mod spill;
+
+/// Keys of a batch whose memory accesses overlap; they fit the first-level cache.
+const LANES: usize = 128;
+
+/// Tables of up to this many entries fit the caches: there is nothing to overlap.
+const CACHED_ENTRIES: usize = 4_096;
+
+/// The candidate of a key that has none.
+const NO_CANDIDATE: u32 = u32::MAX;
+
+/// A typed map of state. See the module's documentation for its order and invariants.
+pub struct Table<K, V> {
+    entries: Vec<Entry<K, V>>,
+    index: Index,
+    region: Region,
+    share: Option<Share>,
+    stored: u64,
+    spilled: u64,
+    size: spill::SizeEstimate,
+}
+
+struct Entry<K, V> {
+    hash: u64,
+    key: K,
+    value: V,
+    /// Whether the store lacks this value.
+    dirty: bool,
+    /// Whether the store has a value for this key.
+    stored: bool,
+}
+
+impl<K: Key, V: Data> Table<K, V> {
+    pub(crate) fn new(region: Region, share: Option<Share>) -> Self {
+        Table {
+            entries: Vec::new(),
+            index: Index::default(),
+            region,
+            share,
+            stored: 0,
+            spilled: 0,
+            size: spill::SizeEstimate::default(),
+        }
+    }
+
+    /// Calls `f` with the value of `key`, which is made by `init` if there is none.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or the table is full (2^32 entries in memory).
+    #[inline]
+    pub fn update<R>(
+        &mut self,
+        hash: u64,
+        key: &K,
+        init: impl FnOnce() -> V,
+        f: impl FnOnce(&mut V) -> R,
+    ) -> Result<R> {
+        let position = match self.position(hash, key) {
+            Some(position) => position,
+            None => self.admit(hash, key, init)?,
+        };
+        let entry = &mut self.entries[position];
+        entry.dirty = true;
+        Ok(f(&mut entry.value))
+    }
+
+    /// Like [`update`](Table::update) for every key of a batch, in order: `key_of(i)` has hash
+    /// `hashes[i]`, and `f` is called with `i`.
+    ///
+    /// # Errors
+    /// As for [`update`](Table::update); the keys before the failing one have been updated.
+    ///
+    /// # Cost
+    /// On tables larger than the caches a fraction of single updates: the entries of many keys are
+    /// looked for at once, so that their cache misses overlap.
+    pub fn update_batch<'a>(
+        &mut self,
+        hashes: &[u64],
+        key_of: impl Fn(usize) -> &'a K,
+        mut init: impl FnMut() -> V,
+        mut f: impl FnMut(usize, &mut V),
+    ) -> Result<()>
+    where
+        K: 'a,
+    {
+        if self.entries.len() <= CACHED_ENTRIES {
+            for (i, &hash) in hashes.iter().enumerate() {
+                self.update(hash, key_of(i), &mut init, |value| f(i, value))?;
+            }
+            return Ok(());
+        }
+        let mut candidates = [NO_CANDIDATE; LANES];
+        for (chunk, lanes) in hashes.chunks(LANES).enumerate() {
+            self.find_candidates(lanes, &mut candidates);
+            for (lane, (&hash, &candidate)) in lanes.iter().zip(&candidates).enumerate() {
+                let i = chunk * LANES + lane;
+                let key = key_of(i);
+                // Inserting moves no entry, so candidates stay where they are.
+                match self.entries.get_mut(candidate as usize) {
+                    Some(entry) if entry.key == *key => {
+                        entry.dirty = true;
+                        f(i, &mut entry.value);
+                    }
+                    _ => self.update(hash, key, &mut init, |value| f(i, value))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    #[inline]
+    pub fn get(&mut self, hash: u64, key: &K) -> Result<Option<&V>> {
+        let position = match self.position(hash, key) {
+            Some(position) => position,
+            None => match self.fetch(hash, key)? {
+                Some(position) => position,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(&self.entries[position].value))
+    }
+
+    /// Sets the value of `key`.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or the table is full.
+    pub fn insert(&mut self, hash: u64, key: &K, value: V) -> Result<()> {
+        let mut value = Some(value);
+        let position = match self.position(hash, key) {
+            Some(position) => position,
+            None => {
+                let take = || value.take().expect("init is called at most once");
+                self.admit(hash, key, take)?
+            }
+        };
+        let entry = &mut self.entries[position];
+        entry.dirty = true;
+        if let Some(value) = value {
+            entry.value = value;
+        }
+        Ok(())
+    }
+
+    /// Removes `key` and returns its value.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub fn remove(&mut self, hash: u64, key: &K) -> Result<Option<V>> {
+        let position = match self.position(hash, key) {
+            Some(position) => position,
+            None => match self.fetch(hash, key)? {
+                Some(position) => position,
+                None => return Ok(None),
+            },
+        };
+        if self.entries[position].stored {
+            self.region.remove(hash, key)?;
+            self.stored -= 1;
+        }
+        let last = self.entries.len() - 1;
+        let Self { entries, index, .. } = self;
+        index.swap_remove(position, last, |position| entries[position].hash);
+        Ok(Some(self.entries.swap_remove(position).value))
+    }
+
+    /// Calls `f` once with every key, its hash and its value: first those in memory, in their
+    /// order, then those only in the store, sorted.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn for_each(&mut self, mut f: impl FnMut(&K, u64, &V)) -> Result<()> {
+        for entry in &self.entries {
+            f(&entry.key, entry.hash, &entry.value);
+        }
+        if self.spilled == 0 {
+            return Ok(());
+        }
+        self.region.scan(&mut |key, value| {
+            let key: K = codec::decode_key(key)?;
+            let hash = crate::hash_key(&key)?;
+            if self.position(hash, &key).is_none() {
+                f(&key, hash, &codec::decode(value)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes all entries.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn clear(&mut self) -> Result<()> {
+        self.entries.clear();
+        self.index.clear();
+        if self.stored > 0 {
+            self.region.remove_all(self.stored)?;
+        }
+        (self.stored, self.spilled) = (0, 0);
+        Ok(())
+    }
+
+    /// The number of entries, in memory or not.
+    pub fn len(&self) -> usize {
+        self.entries.len() + self.spilled as usize
+    }
+
+    /// The number of entries in memory.
+    pub fn len_in_memory(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry, in memory or not.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.spilled == 0
+    }
+
+    #[inline]
+    fn position(&self, hash: u64, key: &K) -> Option<usize> {
+        self.index.find(hash, |position| self.entries[position].key == *key)
+    }
+
+    /// Finds a probable position for each hash. No iteration waits for the one before it.
+    fn find_candidates(&self, hashes: &[u64], candidates: &mut [u32; LANES]) {
+        for (candidate, &hash) in candidates.iter_mut().zip(hashes) {
+            *candidate = self.index.candidate(hash).map_or(NO_CANDIDATE, |p| p as u32);
+        }
+        for (candidate, &hash) in candidates.iter_mut().zip(hashes) {
+            let entry = self.entries.get(*candidate as usize);
+            if entry.is_none_or(|entry| entry.hash != hash) {
+                *candidate = NO_CANDIDATE;
+            }
+        }
+    }
+
+    /// Brings a key that is not in memory there, from the store or with a new value.
+    #[inline(never)]
+    fn admit(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> Result<usize> {
+        match self.fetch(hash, key)? {
+            Some(position) => Ok(position),
+            None => self.push(Entry {
+                hash,
+                key: key.clone(),
+                value: init(),
+                dirty: true,
+                stored: false,
+            }),
+        }
+    }
+
+    /// Appends an entry whose key is not in memory.
+    fn push(&mut self, entry: Entry<K, V>) -> Result<usize> {
+        let position = self.entries.len();
+        if position >= Index::MAX_ENTRIES {
+            return Err(StateError::Unsupported(format!(
+                "table {} holds more than {} entries in memory",
+                self.region.table,
+                Index::MAX_ENTRIES
+            )));
+        }
+        if self.index.is_full() {
+            self.index.rebuild(self.entries.iter().map(|entry| entry.hash));
+        }
+        self.index.insert(entry.hash, position);
+        self.entries.push(entry);
+        Ok(position)
+    }
+}
+
+#[cfg(test)]
+mod tests;

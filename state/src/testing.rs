@@ -1,0 +1,149 @@
+//! What the tests of this crate share: random numbers, a store in memory, all backends.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::backend::BackendConfig;
+use crate::buffer::EntryBuffer;
+use crate::error::{Result, StateError};
+use crate::key_group::{KeyGroupCount, KeyGroupRange};
+use crate::state::OperatorState;
+use crate::store::{Prefix, SpillStore, Visit};
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+pub(crate) struct SplitMix(pub(crate) u64);
+
+impl SplitMix {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// A spill store in memory.
+#[derive(Default)]
+pub(crate) struct MapStore {
+    map: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
+impl MapStore {
+    pub(crate) fn map(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Vec<u8>>> {
+        self.map.lock().expect("no test panics while it holds the lock")
+    }
+}
+
+impl SpillStore for MapStore {
+    fn read(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
+        value.clear();
+        let map = self.map();
+        let found = map.get(key);
+        value.extend(found.into_iter().flatten());
+        Ok(found.is_some())
+    }
+
+    fn write(&self, entries: &mut EntryBuffer) -> Result<()> {
+        let mut map = self.map();
+        for entry in entries.sorted() {
+            map.insert(entry.state_key.to_owned(), entry.value.to_owned());
+        }
+        Ok(())
+    }
+
+    fn remove(&self, keys: &[Vec<u8>]) -> Result<()> {
+        let mut map = self.map();
+        keys.iter().for_each(|key| drop(map.remove(key)));
+        Ok(())
+    }
+
+    fn remove_ranges(&self, ranges: &[(Prefix, Prefix)]) -> Result<()> {
+        let mut map = self.map();
+        for (start, end) in ranges {
+            map.retain(|key, _| key < &start.to_vec() || key >= &end.to_vec());
+        }
+        Ok(())
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8], f: &mut Visit<'_>) -> Result<()> {
+        let map = self.map();
+        map.range(start.to_owned()..end.to_owned()).try_for_each(|(key, value)| f(key, value))
+    }
+
+    fn checkpoint(&self) -> Result<PathBuf> {
+        Err(StateError::Unsupported("the store in memory has no directory".to_owned()))
+    }
+}
+
+/// Empty state on one backend, and what it needs to go on.
+pub(crate) struct Bed {
+    pub(crate) name: &'static str,
+    pub(crate) state: OperatorState,
+    #[cfg(feature = "rocksdb")]
+    _directory: Option<tempfile::TempDir>,
+}
+
+impl Bed {
+    fn new(name: &'static str, state: OperatorState) -> Self {
+        Bed {
+            name,
+            state,
+            #[cfg(feature = "rocksdb")]
+            _directory: None,
+        }
+    }
+}
+
+/// The names of the backends.
+pub(crate) const BACKENDS: &[&str] = &[
+    "memory",
+    "map",
+    #[cfg(feature = "rocksdb")]
+    "rocksdb",
+];
+
+/// Empty state on every backend; those with a store keep `memory_bytes` in memory.
+pub(crate) fn beds(memory_bytes: usize, range: KeyGroupRange, count: KeyGroupCount) -> Vec<Bed> {
+    BACKENDS.iter().map(|backend| bed(backend, memory_bytes, range, count)).collect()
+}
+
+/// Empty state on one backend.
+pub(crate) fn bed(
+    backend: &str,
+    memory_bytes: usize,
+    range: KeyGroupRange,
+    count: KeyGroupCount,
+) -> Bed {
+    match backend {
+        "map" => {
+            let store: Arc<dyn SpillStore> = Arc::new(MapStore::default());
+            let store = Some((store, memory_bytes));
+            Bed::new("map", OperatorState::with_store(store, range, count))
+        }
+        #[cfg(feature = "rocksdb")]
+        "rocksdb" => rocks_bed(memory_bytes, range, count),
+        _ => {
+            let memory = OperatorState::open(BackendConfig::Memory, range, count);
+            Bed::new("memory", memory.expect("memory opens"))
+        }
+    }
+}
+
+#[cfg(feature = "rocksdb")]
+fn rocks_bed(memory_bytes: usize, range: KeyGroupRange, count: KeyGroupCount) -> Bed {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let config = BackendConfig::RocksDb {
+        directory: directory.path().join("operator"),
+        memory_bytes,
+        shared: crate::rocks::RocksShared::new(8 << 20),
+    };
+    let state = OperatorState::open(config, range, count).expect("opens");
+    Bed { _directory: Some(directory), ..Bed::new("rocksdb", state) }
+}

@@ -1,0 +1,24 @@
+//! Whole jobs under the simulator, with faults, against references.
+//!
+//! * `windowed.rs`: windows, windows behind windows, a process function; random seeds.
+//! * `planted.rs`: known mistakes that the suite must find (feature `planted-bugs`).
+//! * `regressions.rs`: seeds that have failed once, and why.
+//!
+//! One seed: `THALWEG_SEED=7 cargo test --release --test simulation ten_thousand`. More of them:
+//! `THALWEG_SEEDS=1000000 cargo test --release --test simulation ten_thousand -- --nocapture`.
+
+mod data;
+#[cfg(feature = "planted-bugs")]
+mod planted;
+mod reference;
+mod windowed;
+
+/// The first seed and the number of seeds to run: `default` from 0, or what the environment says.
+#[expect(clippy::disallowed_methods, reason = "tests are configured by the environment")]
+fn seeds(default: u64) -> (u64, u64) {
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
+    match number("THALWEG_SEED") {
+        Some(seed) => (seed, 1),
+        None => (0, number("THALWEG_SEEDS").unwrap_or(default)),
+    }
+}
