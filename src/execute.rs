@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use thalweg_engine::Result;
-use thalweg_engine::graph::{ExecutionPlan, JobGraph, NodeKind, PlanFormat};
+use thalweg_engine::graph::{ExecutionPlan, JobGraph, PlanFormat};
 use thalweg_engine::options::JobOptions;
 use thalweg_engine::progress::RunReport;
 use thalweg_engine::runtime::{self, Observer, StopSignal};
@@ -72,13 +72,6 @@ pub(crate) fn run_graph(
     observer: Observer<'_>,
 ) -> Result<RunReport> {
     runtime::run(graph, name, &options.check(cores())?, stop, observer)
-}
-
-/// The names of all sinks, in order of declaration.
-#[cfg(feature = "cli")]
-pub(crate) fn sink_names(graph: &JobGraph) -> Vec<String> {
-    let infos = graph.nodes().map(|node| graph.info(node));
-    infos.filter(|info| info.kind == NodeKind::Sink).map(|info| info.name.clone()).collect()
 }
 
 fn cores() -> usize {

@@ -13,7 +13,7 @@ use thalweg_engine::{Error, ErrorKind, Result};
 use thalweg_operators::Job;
 
 use crate::command_line::{self, Request, RunOptions};
-use crate::execute::{build_graph, plan, run_graph, sink_names};
+use crate::execute::{build_graph, plan, run_graph};
 use crate::progress_bar::JobProgressBar;
 use crate::signals;
 use crate::summary::{error_line, summary};
@@ -146,7 +146,7 @@ impl<'a, A: Args> JobMain<'a, A> {
         let report = ended?;
         if !options.quiet {
             let has_directory = job_options.checkpoint_dir.is_some();
-            let text = summary(self.name, &report, &sink_names(&graph), has_directory);
+            let text = summary(self.name, &graph, &report, has_directory);
             let _ = writeln!(std::io::stderr(), "{text}");
         }
         match &self.summary {

@@ -5,11 +5,12 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use thalweg_engine::Error;
+use thalweg_engine::graph::{JobGraph, NodeKind};
 use thalweg_engine::metrics::Counter;
 use thalweg_engine::progress::{RunOutcome, RunReport};
 
-/// The lines about a run of `job`, whose sinks have the names `sinks`.
-pub(crate) fn summary(job: &str, report: &RunReport, sinks: &[String], has_dir: bool) -> String {
+/// The lines about a run of `job`, whose graph is `graph`; `has_dir` if it takes checkpoints.
+pub(crate) fn summary(job: &str, graph: &JobGraph, report: &RunReport, has_dir: bool) -> String {
     let metrics = &report.progress.metrics;
     let mut text = outcome(job, report, has_dir);
     if report.outcome == RunOutcome::AlreadyFinished {
@@ -38,8 +39,11 @@ pub(crate) fn summary(job: &str, report: &RunReport, sinks: &[String], has_dir: 
             line(name, grouped(count));
         }
     }
-    for sink in sinks {
-        line("written", format!("{} to {sink}", grouped(metrics.total(sink, Counter::In))));
+    for node in graph.nodes().map(|node| graph.info(node)) {
+        if node.kind == NodeKind::Sink {
+            let count = grouped(metrics.total(&node.name, Counter::In));
+            line("written", format!("{count} to {}", node.name));
+        }
     }
     if let Some((id, took)) = report.progress.last_checkpoint.filter(|_| has_dir) {
         let count = grouped(report.progress.checkpoints);

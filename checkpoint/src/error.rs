@@ -28,14 +28,6 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
-    /// The folder that is to hold the checkpoint directory does not exist.
-    #[error("{} cannot be created: {} does not exist", dir.display(), parent.display())]
-    MissingParent {
-        /// The checkpoint directory.
-        dir: PathBuf,
-        /// The missing folder.
-        parent: PathBuf,
-    },
     /// The file system is full, or a quota is exhausted.
     #[error(
         "no space left to write {}: free space and start again, {}",
@@ -167,7 +159,6 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotADirectory { .. }
-            | Self::MissingParent { .. }
             | Self::Denied { .. }
             | Self::OtherJob { .. }
             | Self::NotFound { .. } => ErrorKind::Config,

@@ -323,7 +323,7 @@ impl CheckpointStore for LocalStore {
     }
 }
 
-/// Makes sure there is a directory, and says whether it is new.
+/// Makes sure there is a directory, with all above it, and says whether it is new.
 fn prepare_directory(dir: &Path) -> Result<bool> {
     match fs::metadata(dir) {
         Ok(metadata) if metadata.is_dir() => return Ok(false),
@@ -340,10 +340,10 @@ fn prepare_directory(dir: &Path) -> Result<bool> {
         }
         Err(error) => return Err(Error::io("open", dir, error)),
     }
+    // What is above it is created too, each durable before what is below.
     let parent = parent_of(dir);
-    if !parent.exists() {
-        let (dir, parent) = (dir.to_owned(), parent.to_owned());
-        return Err(Error::MissingParent { dir, parent });
+    if prepare_directory(parent)? {
+        disk::sync_new_directory(parent_of(parent))?;
     }
     create_directory(dir)?;
     Ok(true)

@@ -76,6 +76,11 @@ impl Default for ChannelBounds {
 
 /// Fewest records that may be in flight, however slow the receiver is.
 const LEAST_RECORDS: usize = 16;
+/// Records that may be in flight while nothing is known of the receiver's speed.
+const FIRST_RECORDS: usize = 256;
+/// What may be in flight to a receiver that keeps up, as a multiple of what it takes in a drain
+/// time: room for its speed to rise.
+const HEADROOM: usize = 4;
 
 struct Flow {
     in_flight: AtomicUsize,
@@ -116,7 +121,7 @@ pub(crate) fn channel(bounds: ChannelBounds, sender: Waker, receiver: Waker) -> 
     let (queue_in, queue_out) = crossbeam::bounded(bounds.messages);
     let (recycle, recycled) = crossbeam::bounded(bounds.messages + 2);
     let flow =
-        Arc::new(Flow { in_flight: AtomicUsize::new(0), limit: AtomicUsize::new(bounds.records) });
+        Arc::new(Flow { in_flight: AtomicUsize::new(0), limit: AtomicUsize::new(bounds.records.min(FIRST_RECORDS)) });
     let measured = Measured { since: ProcessingTime::default(), records: 0, ran_empty: true };
     (
         Sender {
@@ -174,6 +179,12 @@ impl Sender {
             && self.flow.in_flight.load(Ordering::Relaxed) < self.flow.limit.load(Ordering::Relaxed)
     }
 
+    /// How many records may be sent before the limit is reached.
+    pub(crate) fn room(&self) -> usize {
+        let limit = self.flow.limit.load(Ordering::Relaxed);
+        limit.saturating_sub(self.flow.in_flight.load(Ordering::Relaxed))
+    }
+
     /// How many records a batch should have now.
     #[inline]
     pub(crate) fn batch_records(&self) -> usize {
@@ -229,11 +240,12 @@ impl Receiver {
             return;
         }
         let most = self.bounds.records;
-        let limit = if measured.ran_empty {
-            most
-        } else {
-            let per_drain = measured.records as i64 * self.bounds.drain_ms / elapsed;
-            usize::try_from(per_drain).unwrap_or(0).clamp(LEAST_RECORDS.min(most), most)
+        let per_drain = measured.records as i64 * self.bounds.drain_ms / elapsed;
+        let per_drain = usize::try_from(per_drain).unwrap_or(0);
+        // A channel that ran empty shows how fast records come, not how fast they are taken.
+        let limit = match measured.ran_empty {
+            true => (per_drain * HEADROOM).clamp(FIRST_RECORDS.min(most), most),
+            false => per_drain.clamp(LEAST_RECORDS.min(most), most),
         };
         self.flow.limit.store(limit, Ordering::Relaxed);
         self.measured = Measured { since: now, records: 0, ran_empty: self.queue.is_empty() };

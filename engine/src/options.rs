@@ -66,6 +66,7 @@ pub struct JobConfig {
     pub(crate) workers: usize,
     pub(crate) checkpoints: Option<CheckpointConfig>,
     pub(crate) state: StateBackend,
+    #[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "RocksDB only"))]
     pub(crate) memory: u64,
     pub(crate) key_groups: KeyGroupCount,
     pub(crate) channels: ChannelBounds,

@@ -71,6 +71,16 @@ impl Event {
     #[inline]
     pub(crate) fn date_time(&self) -> i64 {
         match self {
+            Event::Bid(bid) => bid.date_time.cast_signed(),
+            Event::Person(_) | Event::Auction(_) => self.date_time_of_rare_kinds(),
+        }
+    }
+
+    /// Apart, so that for bids (23 of 25 events) the processor can read the time before it knows
+    /// the kind: a branch it predicts, where a choice of addresses would have to wait.
+    #[cold]
+    fn date_time_of_rare_kinds(&self) -> i64 {
+        match self {
             Event::Person(person) => person.date_time.cast_signed(),
             Event::Auction(auction) => auction.date_time.cast_signed(),
             Event::Bid(bid) => bid.date_time.cast_signed(),

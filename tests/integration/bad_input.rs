@@ -60,7 +60,7 @@ fn a_bad_row_loses_nothing_that_was_committed() {
     };
     write(&rows);
     let input = path.display().to_string();
-    let flights = Flights::with_checkpoints(&["--input", &input, "--rate", "600000"]);
+    let flights = Flights::with_checkpoints(&["--input", &input, "--rate", "200000"]);
     flights.run().expect_error(1, &["line 163675", "2 fields where the header has 13"]);
     let committed = flights.hourly().len();
     assert!(committed > 0, "something was committed before the bad row");

@@ -41,7 +41,7 @@ fn stop_midway(flights: &Flights, signal_name: &str) {
 fn stopped_and_started_again_it_gives_the_same_result_and_then_nothing_more() {
     let (header, rows) = rows();
     let (hourly, late) = expected(&parse(&header, &rows));
-    let flights = Flights::with_checkpoints(&["--rate", "300000"]);
+    let flights = Flights::with_checkpoints(&["--rate", "150000"]);
     for signal_name in ["INT", "TERM"] {
         stop_midway(&flights, signal_name);
     }
@@ -81,7 +81,7 @@ fn a_second_process_in_the_same_directory_is_refused() {
 
 #[test]
 fn damage_anywhere_in_a_checkpoint_is_found_and_nothing_is_lost() {
-    let flights = Flights::with_checkpoints(&["--rate", "300000"]);
+    let flights = Flights::with_checkpoints(&["--rate", "100000"]);
     stop_midway(&flights, "INT");
     let newest = *checkpoint_numbers(&flights.checkpoints()).last().expect("has some");
     let directory = flights.checkpoints().join(format!("checkpoints/{newest:010}"));
@@ -100,6 +100,7 @@ fn damage_anywhere_in_a_checkpoint_is_found_and_nothing_is_lost() {
         fs::write(&file, bytes).expect("can be mended");
     }
     assert!(tree(flights.directory.path()) == before, "the damage has changed something else");
+    let flights = flights.with_more(&["--rate", "1000000"]);
     flights.run().expect_success();
     let (header, rows) = rows();
     let (hourly, late) = expected(&parse(&header, &rows));

@@ -1,5 +1,6 @@
 //! Whole jobs as processes: results, crashes, stops, bad input; and what the README shows.
 
+mod backpressure;
 mod bad_input;
 mod checkpoints;
 mod crashes;

@@ -63,6 +63,8 @@ pub(crate) const BOUND: i64 = 12;
 /// Three splits of different length; `late_percent` of the clicks are far behind.
 pub(crate) fn clicks(random: &mut Random, late_percent: u32) -> Vec<Vec<Click>> {
     let users = random.between(1, 9) as usize;
+    // Other users in every run, so that every key group is met.
+    let first_user = random.below(1000);
     let lengths = [random.below(120), random.below(80), random.below(20)];
     let mut id = 0;
     let mut split = |length: usize| {
@@ -74,7 +76,7 @@ pub(crate) fn clicks(random: &mut Random, late_percent: u32) -> Vec<Vec<Click>> 
                 true => random.between(BOUND, 120),
                 false => random.between(0, BOUND),
             };
-            clicks.push(Click { id, user: random.below(users) as u32, time: now - behind });
+            clicks.push(Click { id, user: (first_user + random.below(users)) as u32, time: now - behind });
             id += 1;
         }
         clicks

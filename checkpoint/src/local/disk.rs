@@ -77,6 +77,12 @@ pub(crate) fn create_directory(path: &Path) -> Result<()> {
     }
 }
 
+/// Makes the entries of a directory durable, before there is a store that could be poisoned.
+pub(crate) fn sync_new_directory(path: &Path) -> Result<()> {
+    let synced = fs::File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| Error::io("sync", path, error))
+}
+
 /// Deletes a directory and all in it; fine if it does not exist.
 pub(crate) fn remove_directory(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {

@@ -134,15 +134,21 @@ impl Chain {
         self.gates.iter_mut().all(|gate| gate.gate.has_room())
     }
 
+    /// About how many records may enter the chain before a channel behind it is full.
+    pub(crate) fn room(&self) -> usize {
+        self.gates.iter().map(|gate| gate.gate.room()).min().unwrap_or(usize::MAX)
+    }
+
     /// Moves records on until the chain is empty, blocked, or the budget is used up.
+    ///
+    /// A pass visits parents before children, so that one pass carries a batch to its end.
     pub(crate) fn drain(&mut self, now: ProcessingTime, budget: &mut u32) -> Result<Drained> {
         loop {
             let (mut moved, mut left, mut wake_at) = (false, false, None);
-            for index in (0..self.nodes.len()).rev() {
+            for index in 0..self.nodes.len() {
                 match self.hand_on(index) {
                     HandOn::Nothing => {}
-                    // Its children have been visited in this pass: another one is needed.
-                    HandOn::Done => (left, moved) = (true, true),
+                    HandOn::Done => moved = true,
                     HandOn::Blocked => {
                         left = true;
                         continue;
@@ -151,12 +157,13 @@ impl Chain {
                 if self.nodes[index].operator.input_len() == 0 {
                     continue;
                 }
-                left = true;
                 if self.nodes[index].wake_at.is_some_and(|at| at > now) {
+                    left = true;
                     wake_at = earliest(wake_at, self.nodes[index].wake_at);
                     continue;
                 }
                 if !self.outlets_have_room(index) {
+                    left = true;
                     continue;
                 }
                 if *budget == 0 {
@@ -165,6 +172,8 @@ impl Chain {
                 *budget -= 1;
                 moved |= self.process(index, now)?;
                 wake_at = earliest(wake_at, self.nodes[index].wake_at);
+                left |= self.nodes[index].operator.input_len() > 0;
+                left |= matches!(self.hand_on(index), HandOn::Blocked);
             }
             if !left {
                 return Ok(Drained::Empty);

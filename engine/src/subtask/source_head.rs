@@ -142,9 +142,10 @@ impl<T: Element, D: Element> SourceHead<T, D> {
         metrics.add(Counter::Out, records);
         metrics.add(Counter::Skipped, skipped);
         metrics.add(Counter::Dead, dead);
-        // Dead letters have no event time of their own.
+        // Dead letters have no event time of their own. A reader that knows when it will have
+        // records (a limited rate) is not idle.
         split.idle_since = match status {
-            ReadStatus::Pending { .. } if records == 0 => split.idle_since.or(Some(now)),
+            ReadStatus::Pending { until: None } if records == 0 => split.idle_since.or(Some(now)),
             _ => None,
         };
         if status == ReadStatus::End {

@@ -15,6 +15,9 @@ use crate::metrics::OperatorMetrics;
 use crate::operator::Advance;
 use crate::time::{EventTime, ProcessingTime};
 
+/// Fewest records that a source reads at a time, if it has them.
+const LEAST_READ: usize = 16;
+
 /// What a machine is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
@@ -247,7 +250,8 @@ impl Subtask {
             self.is_advancing = true;
             return Ok(Round::Moved);
         }
-        let max = self.chain.batch_records;
+        // Small batches to a slow receiver: a barrier has to wait for what is on its way.
+        let max = self.chain.batch_records.min(self.chain.room().max(LEAST_READ));
         let read = guard(&source.name, || source.head.read(decider, now, max, &source.metrics))?;
         self.ended_split = read.ended;
         if let Some(split) = read.split {
