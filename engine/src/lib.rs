@@ -18,6 +18,7 @@ pub mod planted;
 pub mod progress;
 pub mod runtime;
 pub mod sim;
+pub mod testing;
 pub mod sink;
 pub mod source;
 mod subtask;

@@ -67,3 +67,34 @@ where
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::marker::PhantomData;
+    use std::sync::Arc;
+
+    use thalweg_engine::EventTime;
+    use thalweg_engine::testing::{Input, verify_operator};
+
+    use super::FlatMap;
+
+    #[test]
+    fn a_full_output_neither_loses_nor_repeats_records() {
+        let times = |n: u32| {
+            let mark = (n % 3 == 0).then(|| EventTime::from_millis(50));
+            Input::Record(n, EventTime::from_millis(i64::from(n)), mark)
+        };
+        let script: Vec<_> = (0..20).map(times).collect();
+        let repeat = |n: u32| (0..n % 4).map(move |i| n * 10 + i);
+        let make = || FlatMap { f: Arc::new(repeat), types: PhantomData };
+        let given = verify_operator(make, None, &script).expect("all modes agree");
+        let mut expected: Vec<String> = (0..20_u32)
+            .flat_map(|n| {
+                let mark = if n % 3 == 0 { " behind 50" } else { "" };
+                (0..n % 4).map(move |i| format!("{} at {n}{mark}", n * 10 + i))
+            })
+            .collect();
+        expected.sort_unstable();
+        assert_eq!(given.main, expected);
+    }
+}

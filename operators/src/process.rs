@@ -333,3 +333,82 @@ impl<K: Key, T: Data, P: ProcessFunction<K, T>> Operator for Process<K, T, P> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use thalweg_engine::state::hash_key;
+    use thalweg_engine::testing::{Input, verify_operator};
+
+    use super::*;
+
+    /// Gives out each record, and the number of records of a key one millisecond after each.
+    struct Echo;
+
+    impl ProcessFunction<u8, i64> for Echo {
+        type State = u64;
+        type Out = (u8, i64);
+
+        fn on_record(
+            &self,
+            record: i64,
+            context: &mut ProcessContext<'_, u8, u64, (u8, i64)>,
+        ) -> Result<()> {
+            *context.state += 1;
+            context.register_timer(EventTime::from_millis(context.time().millis() + 1));
+            let key = *context.key();
+            context.emit((key, record));
+            Ok(())
+        }
+
+        fn on_timer(
+            &self,
+            time: EventTime,
+            context: &mut ProcessContext<'_, u8, u64, (u8, i64)>,
+        ) -> Result<()> {
+            if time.millis() % 2 == 0 {
+                context.delete_timer(EventTime::from_millis(time.millis() + 1));
+            }
+            let key = *context.key();
+            context.emit((key, -time.millis()));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn timers_fire_once_each_in_every_mode() {
+        let mut script = Vec::new();
+        for n in 0..30_i64 {
+            let key = (n % 3) as u8;
+            let time = EventTime::from_millis(n / 3);
+            script.push(Input::Record(Keyed { key, value: 100 + n }, time, None));
+            if n % 12 == 11 {
+                script.push(Input::Watermark(EventTime::from_millis(n / 3)));
+            }
+        }
+        script.push(Input::Watermark(EventTime::MAX));
+        let given = verify_operator(
+            || Process {
+                function: Arc::new(Echo),
+                watermark: EventTime::MIN,
+                due: VecDeque::new(),
+                changes: Vec::new(),
+                open: None,
+                records: PhantomData,
+            },
+            Some(&|keyed: &Keyed<u8, i64>| hash_key(&keyed.key).expect("a number has a hash")),
+            &script,
+        )
+        .expect("all modes agree");
+        // Timers stand at 1..=10 for three keys; each even one takes back the next.
+        let timers = given.main.iter().filter(|line| line.contains(", -")).count();
+        assert_eq!(given.main.len() - timers, 30);
+        let expected: Vec<i64> = (1..=10).filter(|t| t % 2 == 0 || *t == 1).collect();
+        for key in 0..3 {
+            for time in 1..=10_i64 {
+                let line = format!("({key}, -{time}) at {time}");
+                let is_there = given.main.contains(&line);
+                assert_eq!(is_there, expected.contains(&time), "{line}");
+            }
+        }
+    }
+}

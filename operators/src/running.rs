@@ -102,3 +102,34 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for RunningAggregate<K, T, A> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use thalweg_engine::EventTime;
+    use thalweg_engine::state::hash_key;
+    use thalweg_engine::testing::{Input, verify_operator};
+
+    use super::{Keyed, RunningAggregate};
+    use crate::aggregate::Count;
+
+    #[test]
+    fn every_record_gives_the_count_so_far_in_every_mode() {
+        let record = |n: u32| {
+            Input::Record(Keyed { key: n % 5, value: n }, EventTime::from_millis(0), None)
+        };
+        let script: Vec<_> = (0..50).map(record).collect();
+        let given = verify_operator(
+            || RunningAggregate::<u32, u32, Count> { aggregate: Arc::new(Count), state: None },
+            Some(&|keyed: &Keyed<u32, u32>| hash_key(&keyed.key).expect("a number has a hash")),
+            &script,
+        )
+        .expect("all modes agree");
+        let mut expected: Vec<String> = (0..50)
+            .map(|n| format!("Keyed {{ key: {}, value: {} }} at 0", n % 5, n / 5 + 1))
+            .collect();
+        expected.sort_unstable();
+        assert_eq!(given.main, expected);
+    }
+}

@@ -57,6 +57,22 @@ fn stopped_and_started_again_it_gives_the_same_result_and_then_nothing_more() {
 }
 
 #[test]
+fn a_second_signal_ends_the_process_at_once_and_loses_nothing() {
+    let flights = Flights::with_checkpoints(&["--rate", "100000"]);
+    let mut child = flights.start();
+    wait_until("a checkpoint", || !checkpoint_numbers(&flights.checkpoints()).is_empty());
+    // Both are pending when the process goes on.
+    for signal_name in ["STOP", "INT", "TERM", "CONT"] {
+        signal(&child, signal_name);
+    }
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    let flights = flights.with_more(&["--rate", "1000000"]);
+    let ended = flights.run().expect_success();
+    assert!(ended.stderr.contains("resumed from checkpoint"), "{ended:?}");
+    flights.check_conservation();
+}
+
+#[test]
 fn the_directory_of_another_job_is_refused() {
     let flights = Flights::with_checkpoints(&[]);
     flights.run().expect_success();

@@ -12,7 +12,7 @@ use std::any::Any;
 use thalweg_checkpoint::Barrier;
 use thalweg_state::{Element, KeyGroup, KeyGroupCount};
 
-use crate::batch::{BATCH_RECORDS, Batch, Behind, Marks};
+use crate::batch::{BATCH_RECORDS, Batch, Behind};
 use crate::channel::{Sender, StreamElement};
 use crate::graph::Partition;
 use crate::planted::planted;
@@ -49,8 +49,6 @@ pub(crate) struct Gate<T> {
     lanes: Vec<Lane<T>>,
     /// Key group to channel.
     lane_of_group: Vec<u16>,
-    /// The channel of each incoming record; kept to save an allocation per batch.
-    lane_of_record: Vec<u16>,
     next_lane: usize,
     watermark: EventTime,
     is_idle: bool,
@@ -87,7 +85,6 @@ impl<T: Element> Gate<T> {
             incoming: Batch::default(),
             lanes: senders.into_iter().map(lane).collect(),
             lane_of_group,
-            lane_of_record: Vec::new(),
             next_lane: 0,
             watermark: EventTime::MIN,
             is_idle: false,
@@ -95,29 +92,36 @@ impl<T: Element> Gate<T> {
         }
     }
 
-    /// Column by column: each is a loop of its own over the lane of each record.
     fn route_by_hash(&mut self) {
-        let Gate { incoming, lanes, lane_of_group, lane_of_record, key_groups, .. } = self;
-        lane_of_record.clear();
-        lane_of_record.extend(
-            incoming
-                .hashes
-                .iter()
-                .map(|&hash| lane_of_group[KeyGroup::of(hash, *key_groups).index()]),
-        );
-        let mut marks = Marks::of(&incoming.behind);
-        for (i, (value, &lane)) in incoming.values.drain(..).zip(&*lane_of_record).enumerate() {
-            let buffer = &mut lanes[usize::from(lane)].buffer;
-            if let Some(watermark) = marks.at(i) {
-                buffer.behind.push(Behind { index: buffer.values.len() as u32, watermark });
+        let incoming = &mut self.incoming;
+        let timed = !incoming.times.is_empty();
+        if incoming.behind.is_empty() {
+            for (i, value) in incoming.values.drain(..).enumerate() {
+                let hash = incoming.hashes[i];
+                let group = KeyGroup::of(hash, self.key_groups);
+                let buffer = &mut self.lanes[self.lane_of_group[group.index()] as usize].buffer;
+                buffer.values.push(value);
+                buffer.hashes.push(hash);
+                if timed {
+                    buffer.times.push(incoming.times[i]);
+                }
+            }
+            return;
+        }
+        let mut marks = incoming.behind.iter().peekable();
+        for (i, value) in incoming.values.drain(..).enumerate() {
+            let hash = incoming.hashes[i];
+            let group = KeyGroup::of(hash, self.key_groups);
+            let buffer = &mut self.lanes[self.lane_of_group[group.index()] as usize].buffer;
+            if let Some(mark) = marks.next_if(|mark| mark.index as usize == i) {
+                let index = buffer.values.len() as u32;
+                buffer.behind.push(Behind { index, watermark: mark.watermark });
             }
             buffer.values.push(value);
-        }
-        for (&hash, &lane) in incoming.hashes.iter().zip(&*lane_of_record) {
-            lanes[usize::from(lane)].buffer.hashes.push(hash);
-        }
-        for (&time, &lane) in incoming.times.iter().zip(&*lane_of_record) {
-            lanes[usize::from(lane)].buffer.times.push(time);
+            buffer.hashes.push(hash);
+            if timed {
+                buffer.times.push(incoming.times[i]);
+            }
         }
     }
 

@@ -369,3 +369,6 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> Operator for WindowOpe
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

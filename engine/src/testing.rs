@@ -1,0 +1,275 @@
+//! The operator verifier: runs one operator over one script in every awkward mode and compares.
+//!
+//! Modes: records one by one and all at once; outputs that are full after one record; a snapshot
+//! and restore into new instances after every step, also in the middle of a watermark's work; and
+//! one instance becoming two and one again. Every call must make progress. After an idea of
+//! Hazelcast Jet (`TestSupport`).
+//!
+//! What it cannot see: channels, alignment, and anything between operators; that is the
+//! simulator's part.
+
+use std::fmt::Debug;
+
+use thalweg_checkpoint::CheckpointId;
+use thalweg_state::{
+    BackendConfig, KeyGroup, KeyGroupCount, KeyGroupRange, RestoreSource, SnapshotPart,
+    SnapshotPartRef, subtask_of,
+};
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::metrics::OperatorMetrics;
+use crate::operator::{
+    Advance, Context, OpenContext, Operator, Outputs, SnapshotContext,
+};
+use crate::time::{EventTime, ProcessingTime};
+
+/// What an operator is given, in order.
+#[derive(Clone, Debug)]
+pub enum Input<T> {
+    /// A record, its event time, and the watermark of its split if it is behind it.
+    Record(T, EventTime, Option<EventTime>),
+    /// The operator's watermark.
+    Watermark(EventTime),
+}
+
+/// What an operator gave out: main and side records with their times, in a canonical order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Given {
+    /// The main output.
+    pub main: Vec<String>,
+    /// The side output.
+    pub side: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Mode {
+    batch: usize,
+    capacity: usize,
+    restores: bool,
+    rescales: bool,
+}
+
+/// Runs the operators that `make` makes over `script` in all modes; returns what they gave out.
+///
+/// `hash` gives the key hash of a record where the operator is keyed; such operators are also
+/// split over two instances.
+///
+/// # Errors
+/// `Bug` if two modes give out different records or a call makes no progress, and whatever the
+/// operator fails with.
+pub fn verify_operator<O: Operator>(
+    make: impl Fn() -> O,
+    hash: Option<&dyn Fn(&O::In) -> u64>,
+    script: &[Input<O::In>],
+) -> Result<Given>
+where
+    O::Out: Debug,
+    O::Side: Debug,
+{
+    let mut first: Option<(Mode, Given)> = None;
+    for batch in [1, 3, usize::MAX] {
+        for capacity in [1, 1024] {
+            for (restores, rescales) in [(false, false), (true, false), (true, hash.is_some())] {
+                let mode = Mode { batch, capacity, restores, rescales };
+                let given = Run::new(&make, hash, mode)?.play(script)?;
+                match &first {
+                    None => first = Some((mode, given)),
+                    Some((other, expected)) if *expected != given => {
+                        return Err(Error::bug(format!(
+                            "{mode:?} gave out {given:?}, but {other:?} gave out {expected:?}"
+                        )));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+    Ok(first.map(|(_, given)| given).unwrap_or_default())
+}
+
+/// One pass over the script.
+struct Run<'a, O: Operator, M> {
+    make: &'a M,
+    hash: Option<&'a dyn Fn(&O::In) -> u64>,
+    mode: Mode,
+    instances: Vec<O>,
+    metrics: OperatorMetrics,
+    watermark: EventTime,
+    snapshots: u64,
+    given: Given,
+}
+
+impl<'a, O: Operator, M: Fn() -> O> Run<'a, O, M>
+where
+    O::Out: Debug,
+    O::Side: Debug,
+{
+    fn new(
+        make: &'a M,
+        hash: Option<&'a dyn Fn(&O::In) -> u64>,
+        mode: Mode,
+    ) -> Result<Self> {
+        let mut run = Run {
+            make,
+            hash,
+            mode,
+            instances: Vec::new(),
+            metrics: OperatorMetrics::default(),
+            watermark: EventTime::MIN,
+            snapshots: 0,
+            given: Given::default(),
+        };
+        run.open(1, &[])?;
+        Ok(run)
+    }
+
+    fn play(mut self, script: &[Input<O::In>]) -> Result<Given> {
+        let mut records = Vec::new();
+        for input in script {
+            match input {
+                Input::Record(value, time, mark) => {
+                    records.push((value.clone(), *time, *mark));
+                    if records.len() >= self.mode.batch {
+                        self.feed(std::mem::take(&mut records))?;
+                    }
+                }
+                Input::Watermark(watermark) => {
+                    self.feed(std::mem::take(&mut records))?;
+                    self.watermark = *watermark;
+                    self.advance()?;
+                }
+            }
+            self.restore()?;
+        }
+        self.feed(records)?;
+        self.restore()?;
+        self.given.main.sort_unstable();
+        self.given.side.sort_unstable();
+        Ok(self.given)
+    }
+
+    /// Opens `count` new instances from `parts`.
+    fn open(&mut self, count: usize, parts: &[RestoreSource]) -> Result<()> {
+        self.instances.clear();
+        let key_group_count = KeyGroupCount::default();
+        for subtask_index in 0..count {
+            let mut operator = (self.make)();
+            operator.open(&mut OpenContext {
+                operator: "verified",
+                subtask_index,
+                parallelism: count,
+                key_groups: KeyGroupRange::of_subtask(subtask_index, count, key_group_count),
+                key_group_count,
+                backend: BackendConfig::Memory,
+                restored: parts,
+                restored_from: None,
+                is_checkpointed: true,
+            })?;
+            self.instances.push(operator);
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self, records: Vec<(O::In, EventTime, Option<EventTime>)>) -> Result<()> {
+        let key_groups = KeyGroupCount::default();
+        let mut batches: Vec<Batch<O::In>> =
+            self.instances.iter().map(|_| Batch::default()).collect();
+        for (value, time, mark) in records {
+            let hash = self.hash.map(|hash| hash(&value));
+            let group = KeyGroup::of(hash.unwrap_or(0), key_groups);
+            let batch = &mut batches[subtask_of(group, self.instances.len(), key_groups)];
+            batch.push_marked(value, time, mark);
+            batch.hashes.extend(hash);
+        }
+        for (index, batch) in batches.iter_mut().enumerate() {
+            while !batch.is_empty() {
+                let before = batch.len();
+                let given = self.call(index, |operator, out, context| {
+                    operator.process(batch, out, context)
+                })?;
+                if batch.len() == before && given.1 == 0 {
+                    return Err(Error::bug(format!("process made no progress in {:?}", self.mode)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        let mut index = 0;
+        while index < self.instances.len() {
+            let watermark = self.watermark;
+            let (advance, count) = self.call(index, |operator, out, context| {
+                operator.advance(watermark, out, context)
+            })?;
+            match advance {
+                Advance::Done => index += 1,
+                Advance::More if count == 0 => {
+                    return Err(Error::bug(format!("advance made no progress in {:?}", self.mode)));
+                }
+                Advance::More => {
+                    let instances = self.instances.len();
+                    self.restore()?;
+                    // Restored instances find out for themselves what is still to be given out.
+                    if self.mode.restores && instances > 0 {
+                        index = 0;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls one instance with empty outputs and keeps what it gives out.
+    fn call<R>(
+        &mut self,
+        index: usize,
+        f: impl FnOnce(&mut O, &mut Outputs<'_, O::Out, O::Side>, &mut Context<'_>) -> Result<R>,
+    ) -> Result<(R, usize)> {
+        let (mut main, mut side) = (Batch::default(), Batch::default());
+        let capacity = self.mode.capacity;
+        let mut out = Outputs { main: &mut main, side: &mut side, capacity };
+        let mut rolled = Vec::new();
+        let mut context = Context {
+            now: ProcessingTime::default(),
+            metrics: &self.metrics,
+            split: 0,
+            batch_records: capacity,
+            wake_at: None,
+            rolled: &mut rolled,
+        };
+        let result = f(&mut self.instances[index], &mut out, &mut context)?;
+        let count = main.len() + side.len();
+        keep(&main, &mut self.given.main);
+        keep(&side, &mut self.given.side);
+        Ok((result, count))
+    }
+
+    /// Takes a snapshot and goes on with new instances, if the mode says so.
+    fn restore(&mut self) -> Result<()> {
+        if !self.mode.restores {
+            return Ok(());
+        }
+        self.snapshots += 1;
+        let mut parts = Vec::new();
+        for operator in &mut self.instances {
+            let mut context = SnapshotContext::new(CheckpointId(self.snapshots));
+            operator.snapshot(&mut context)?;
+            if let SnapshotPart::Portable(bytes) = &context.part {
+                parts.push(RestoreSource::open(SnapshotPartRef::Portable(bytes))?);
+            }
+        }
+        let count = if self.mode.rescales { 3 - self.instances.len() } else { 1 };
+        self.open(count, &parts)
+    }
+}
+
+fn keep<T: Debug>(batch: &Batch<T>, kept: &mut Vec<String>) {
+    let mut marks = batch.marks();
+    for (i, value) in batch.values.iter().enumerate() {
+        let time = batch.times.get(i).copied().unwrap_or(EventTime::MIN);
+        let mark = marks.at(i).map(|watermark| format!(" behind {watermark}"));
+        kept.push(format!("{value:?} at {time}{}", mark.unwrap_or_default()));
+    }
+}
