@@ -98,6 +98,14 @@ pub fn run(
         is_checkpointed: opened.store.is_some(),
     })?;
     let first_id = first_id(restored, opened.store.as_deref());
+    tracing::info!(
+        job,
+        tasks = plan.tasks.len(),
+        subtasks = plan.subtask_count(),
+        workers = config.workers,
+        restored_from = restored.map(|manifest| manifest.id.0),
+        "job starts"
+    );
     let run = Run {
         job,
         config,

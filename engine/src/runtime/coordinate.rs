@@ -145,8 +145,13 @@ impl Run<'_> {
                     Command::Trigger { subtask, id, kind } => {
                         threads.tell(subtask, Control::Trigger { id, kind });
                     }
-                    Command::Abort { id } => threads.tell_all(Control::Abort { id }, &coordinator),
+                    Command::Abort { id } => {
+                        let reason = coordinator.last_failure().unwrap_or_default();
+                        tracing::warn!(checkpoint = id.0, reason, "checkpoint given up");
+                        threads.tell_all(Control::Abort { id }, &coordinator);
+                    }
                     Command::Completed { id } => {
+                        tracing::info!(checkpoint = id.0, "checkpoint published");
                         last_checkpoint = Some(id.0);
                         threads.tell_all(Control::Completed { id }, &coordinator);
                     }
@@ -200,7 +205,10 @@ impl Run<'_> {
         for report in first.into_iter().chain(threads.reports.try_iter()) {
             match report {
                 Report::Ack(ack) => coordinator.handle_ack(now, ack),
-                Report::Drained(subtask) => coordinator.handle_drained(now, subtask),
+                Report::Drained(subtask) => {
+                    tracing::debug!(%subtask, "source has ended");
+                    coordinator.handle_drained(now, subtask);
+                }
                 Report::Commit { sink, committables } => {
                     self.committer(&sink)?.commit(&committables)?;
                 }

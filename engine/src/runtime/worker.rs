@@ -46,6 +46,8 @@ struct Round {
 impl Worker {
     /// Runs until all subtasks are done, one fails, or the run is cancelled.
     pub(crate) fn run(mut self) {
+        let subtasks: Vec<String> = self.subtasks.iter().map(|s| s.id.to_string()).collect();
+        let _span = tracing::debug_span!("worker", subtasks = subtasks.join(" ")).entered();
         // Channel readers first, sources last.
         self.subtasks.sort_by_key(Subtask::is_source);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.rounds())).unwrap_or_else(|_| {
