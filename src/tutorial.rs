@@ -71,7 +71,8 @@
 //!         .key_by(|r| r.sensor)
 //!         .window(Tumbling::of(minutes(10)))
 //!         .aggregate("hottest", Max::of(|r: &Reading| r.degrees));
-//!     windows.results().map(|r| (r.window.start.millis(), r.value)).sink("out", hottest.0.clone());
+//!     let results = windows.results().map(|r| (r.window.start.millis(), r.value));
+//!     results.sink("out", hottest.0.clone());
 //!     windows.late().map(|r| r.degrees).sink("late", late.0.clone());
 //!     Ok(())
 //! };

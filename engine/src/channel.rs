@@ -120,8 +120,10 @@ struct Measured {
 pub(crate) fn channel(bounds: ChannelBounds, sender: Waker, receiver: Waker) -> (Sender, Receiver) {
     let (queue_in, queue_out) = crossbeam::bounded(bounds.messages);
     let (recycle, recycled) = crossbeam::bounded(bounds.messages + 2);
-    let flow =
-        Arc::new(Flow { in_flight: AtomicUsize::new(0), limit: AtomicUsize::new(bounds.records.min(FIRST_RECORDS)) });
+    let flow = Arc::new(Flow {
+        in_flight: AtomicUsize::new(0),
+        limit: AtomicUsize::new(bounds.records.min(FIRST_RECORDS)),
+    });
     let measured = Measured { since: ProcessingTime::default(), records: 0, ran_empty: true };
     (
         Sender {

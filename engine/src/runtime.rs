@@ -2,7 +2,8 @@
 //!
 //! # Threads
 //! * N workers, each the only owner of its subtasks (`worker.rs`).
-//! * One checkpoint writer: makes captures durable, so that no worker waits for a disk (`writer.rs`).
+//! * One checkpoint writer: makes captures durable, so that no worker waits for a disk
+//!   (`writer.rs`).
 //! * The caller of [`run`]: coordinator, commits, progress (`coordinate.rs`).
 //!
 //! # Shutdown

@@ -2,9 +2,9 @@
 //!
 //! # Place
 //! Connectors implement [`Source`] and [`SplitReader`]; the source head of a subtask
-//! (`subtask/source_head.rs`) owns the readers and calls them from its steps. Where the records come from a
-//! network or another thread, the reader is the receiving end of a bounded channel and wakes
-//! its subtask through [`ReaderContext::waker`].
+//! (`subtask/source_head.rs`) owns the readers and calls them from its steps. Where the records
+//! come from a network or another thread, the reader is the receiving end of a bounded channel and
+//! wakes its subtask through [`ReaderContext::waker`].
 
 use thalweg_state::Element;
 

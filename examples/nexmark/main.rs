@@ -75,7 +75,11 @@ fn ask_oracle(options: &Options, events: &[Event]) -> Result<(), Box<dyn Error>>
     let splitting = Splitting { splits: options.splits, bound_ms };
     let Answer { lines, digest, late } = oracle::answer(options.query, events, splitting);
     let name = options.query.name();
-    eprintln!("oracle {name}: {} events, {late} late, {} results, digest {digest}", events.len(), lines.len());
+    eprintln!(
+        "oracle {name}: {} events, {late} late, {} results, digest {digest}",
+        events.len(),
+        lines.len()
+    );
     if let Some(path) = &options.out {
         let wrote = File::create(path).and_then(|file| write_lines(&lines, BufWriter::new(file)));
         wrote.map_err(|error| format!("{}: {error}", path.display()))?;

@@ -2,7 +2,8 @@
 //!
 //! Lateness is decided here, once and for all: a record is behind if its time is not after the
 //! watermark of its own split as it stood when the record was read, a function of that split's
-//! prefix alone. The mark travels with the record. See `docs/decisions/0003-lateness-at-the-split.md`.
+//! prefix alone. The mark travels with the record. See
+//! `docs/decisions/0003-lateness-at-the-split.md`.
 //!
 //! # Invariants
 //! * I1: a split's watermark never falls, and is evaluated after every record.

@@ -43,8 +43,8 @@ use thalweg_engine::state::{
     Namespace, OperatorState, SlicedTable, Table, TableId, codec,
 };
 use thalweg_engine::{
-    Advance, Batch, Context, Data, Element, Error, EventTime, Key, Marks, OpenContext, Operator, Outputs,
-    Result, SnapshotContext,
+    Advance, Batch, Context, Data, Element, Error, EventTime, Key, Marks, OpenContext, Operator,
+    Outputs, Result, SnapshotContext,
 };
 
 use crate::stream::{Keyed, KeyedStream, Stream};

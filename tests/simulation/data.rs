@@ -76,7 +76,8 @@ pub(crate) fn clicks(random: &mut Random, late_percent: u32) -> Vec<Vec<Click>> 
                 true => random.between(BOUND, 120),
                 false => random.between(0, BOUND),
             };
-            clicks.push(Click { id, user: (first_user + random.below(users)) as u32, time: now - behind });
+            let user = (first_user + random.below(users)) as u32;
+            clicks.push(Click { id, user, time: now - behind });
             id += 1;
         }
         clicks

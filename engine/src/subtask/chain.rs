@@ -1,8 +1,8 @@
 //! The chain: a batch through the fused operators, a watermark through them, their snapshots.
 //!
 //! # Place
-//! Called by `subtask/step.rs`; calls operators through `subtask/erased.rs` and hands their output to
-//! the next operator or to `subtask/output.rs`. User panics are caught here and nowhere else.
+//! Called by `subtask/step.rs`; calls operators through `subtask/erased.rs` and hands their output
+//! to the next operator or to `subtask/output.rs`. User panics are caught here and nowhere else.
 //!
 //! # Invariants
 //! * I1: an operator runs only when its outputs are empty and every gate behind them has room.

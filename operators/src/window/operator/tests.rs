@@ -87,7 +87,10 @@ fn windows_are_the_same_in_every_mode_and_right() {
         let assigner = Arc::new(Sliding::of(millis(size), millis(slide)));
         let script = script(&mut random, 6);
         let given = verify_operator(
-            || WindowOperator::<u8, u32, Count, _>::new(assigner.clone(), Arc::new(Count), lateness),
+            || {
+                let aggregate = Arc::new(Count);
+                WindowOperator::<u8, u32, Count, _>::new(assigner.clone(), aggregate, lateness)
+            },
             Some(&|record: &Record| hash_key(&record.key).expect("a number has a hash")),
             &script,
         )
