@@ -90,11 +90,7 @@ struct Current {
 impl Aligner {
     /// An aligner of so many channels, none of them blocked.
     pub fn new(channels: usize) -> Self {
-        Self {
-            last: vec![None; channels],
-            ended: None,
-            current: None,
-        }
+        Self { last: vec![None; channels], ended: None, current: None }
     }
 
     /// A barrier was read from a channel.
@@ -126,12 +122,7 @@ impl Aligner {
         });
         if current.kind != kind {
             let expected = current.kind;
-            return Err(AlignerError::KindDiffers {
-                channel,
-                id,
-                expected,
-                found: kind,
-            });
+            return Err(AlignerError::KindDiffers { channel, id, expected, found: kind });
         }
         // `record_barrier` refuses a second barrier of one id, so the channel is not counted twice.
         current.delivered[channel] = true;
@@ -141,11 +132,7 @@ impl Aligner {
             self.ended = Some(id);
             return Ok(Alignment::Aligned { id, kind });
         }
-        Ok(if given_up.is_some() {
-            Alignment::Released
-        } else {
-            Alignment::Waiting
-        })
+        Ok(if given_up.is_some() { Alignment::Released } else { Alignment::Waiting })
     }
 
     /// The coordinator has given up this checkpoint, and with it all older ones.
@@ -173,10 +160,8 @@ impl Aligner {
 
     fn record_barrier(&mut self, channel: usize, id: CheckpointId) -> Result<(), AlignerError> {
         let channels = self.last.len();
-        let last = self
-            .last
-            .get_mut(channel)
-            .ok_or(AlignerError::NoSuchChannel { channel, channels })?;
+        let last =
+            self.last.get_mut(channel).ok_or(AlignerError::NoSuchChannel { channel, channels })?;
         match *last {
             Some(last) if id <= last => Err(AlignerError::Backwards { channel, last, id }),
             _ => {

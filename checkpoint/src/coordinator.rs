@@ -171,11 +171,7 @@ impl Coordinator {
 
     /// A commit did not succeed; it will be asked for again.
     pub fn handle_commit_failed(&mut self, now: i64, upto: CheckpointId, reason: &str) {
-        tracing::warn!(
-            checkpoint = upto.0,
-            reason,
-            "commit failed, will be repeated"
-        );
+        tracing::warn!(checkpoint = upto.0, reason, "commit failed, will be repeated");
         self.commits.fail(now, upto);
         self.advance(now);
     }
@@ -247,12 +243,7 @@ impl Coordinator {
             return;
         }
         // 1. The end of all input orders the last checkpoint, unless a stop came first.
-        if self
-            .config
-            .sources
-            .iter()
-            .all(|source| self.drained.contains(source))
-        {
+        if self.config.sources.iter().all(|source| self.drained.contains(source)) {
             self.last_kind.get_or_insert(BarrierKind::Final);
         }
         // 2. What is under way becomes complete, or late.
@@ -266,8 +257,7 @@ impl Coordinator {
         }
         // 4. What is published is committed.
         if let Some((upto, committables)) = self.commits.next_request(now) {
-            self.commands
-                .push_back(Command::Commit { upto, committables });
+            self.commands.push_back(Command::Commit { upto, committables });
         }
         // 5. The job ends when the last checkpoint is published and committed.
         if let Phase::Ending(outcome) = self.phase
@@ -289,14 +279,9 @@ impl Coordinator {
             }
             Phase::Collecting(pending) if now >= pending.resend_at => {
                 pending.resend_at = now.saturating_add(self.config.resend_ms.max(1));
-                let late = self
-                    .config
-                    .sources
-                    .iter()
-                    .filter(|source| pending.is_missing(**source));
+                let late = self.config.sources.iter().filter(|source| pending.is_missing(**source));
                 let (id, kind) = (pending.id, pending.kind);
-                self.commands
-                    .extend(late.map(|&subtask| Command::Trigger { subtask, id, kind }));
+                self.commands.extend(late.map(|&subtask| Command::Trigger { subtask, id, kind }));
             }
             Phase::Publishing(publishing) if now >= publishing.until => {
                 self.abort(now, "timed out while publishing".to_owned());
@@ -327,13 +312,8 @@ impl Coordinator {
         let mut committables = self.commits.merged();
         crate::snapshot::merge_committables(&mut committables, fresh.clone());
         let until = now.saturating_add(self.config.timeout_ms);
-        self.phase = Phase::Publishing(Publishing {
-            id,
-            kind,
-            started,
-            until,
-            committables: fresh,
-        });
+        self.phase =
+            Phase::Publishing(Publishing { id, kind, started, until, committables: fresh });
         self.commands.push_back(Command::Publish(PendingManifest {
             id,
             kind,
@@ -343,13 +323,7 @@ impl Coordinator {
     }
 
     fn complete(&mut self, now: i64, publishing: Publishing) -> Phase {
-        let Publishing {
-            id,
-            kind,
-            started,
-            committables,
-            ..
-        } = publishing;
+        let Publishing { id, kind, started, committables, .. } = publishing;
         let duration = now.saturating_sub(started);
         self.completed += 1;
         self.consecutive_failures = 0;

@@ -183,31 +183,21 @@ impl Error {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Self::Denied { action, path }
             }
-            _ => Self::Io {
-                action,
-                path,
-                source,
-            },
+            _ => Self::Io { action, path, source },
         }
     }
 
     /// Adds to "no space left" which checkpoint is still there.
     pub(crate) fn with_intact(self, newest: Option<CheckpointId>) -> Self {
         match self {
-            Self::NoSpace { path, .. } => Self::NoSpace {
-                path,
-                intact: newest,
-            },
+            Self::NoSpace { path, .. } => Self::NoSpace { path, intact: newest },
             other => other,
         }
     }
 }
 
 fn owner(pid: Option<u32>) -> String {
-    pid.map_or_else(
-        || "another process".to_owned(),
-        |pid| format!("process {pid}"),
-    )
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
 fn intact_text(intact: Option<CheckpointId>) -> String {

@@ -28,10 +28,7 @@ pub(crate) mod list {
         from: D,
     ) -> Result<Vec<Vec<u8>>, D::Error> {
         let texts = Vec::<String>::deserialize(from)?;
-        let decoded = texts
-            .iter()
-            .map(|text| super::decode(text))
-            .collect::<Option<_>>();
+        let decoded = texts.iter().map(|text| super::decode(text)).collect::<Option<_>>();
         decoded.ok_or_else(|| D::Error::custom("bytes that are not hexadecimal"))
     }
 }
@@ -50,10 +47,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     if !digits.len().is_multiple_of(2) {
         return None;
     }
-    digits
-        .chunks_exact(2)
-        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
-        .collect()
+    digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
 fn digit(character: u8) -> Option<u8> {

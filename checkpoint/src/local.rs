@@ -35,6 +35,8 @@ use checksums::Checksums;
 use disk::{Disk, create_directory, remove_directory};
 
 const MANIFEST: &str = "manifest";
+/// The empty file beside a manifest whose committables have all been committed.
+const COMMITTED: &str = "committed";
 const MANIFEST_UNFINISHED: &str = "manifest.tmp";
 
 /// The checkpoints of one job in one directory, which it has for itself.
@@ -162,22 +164,12 @@ impl LocalStore {
                     crc32
                 }
             };
-            files.push(FileEntry {
-                name: file,
-                bytes: metadata.len(),
-                crc32,
-            });
+            files.push(FileEntry { name: file, bytes: metadata.len(), crc32 });
         }
         self.disk.sync_path(&target)?;
         let bytes = files.iter().map(|file| file.bytes).sum();
         let crc32 = verify::directory_checksum(&files);
-        Ok(PartFile {
-            name: name.to_owned(),
-            bytes,
-            crc32,
-            kind: PartKind::Directory,
-            files,
-        })
+        Ok(PartFile { name: name.to_owned(), bytes, crc32, kind: PartKind::Directory, files })
     }
 
     fn try_publish(&mut self, manifest: &Manifest) -> Result<()> {
@@ -198,13 +190,8 @@ impl LocalStore {
 impl CheckpointStore for LocalStore {
     fn write_part(&mut self, id: CheckpointId, name: &str, bytes: &[u8]) -> Result<PartFile> {
         check_name(id, name)?;
-        let path = self
-            .begin(id)
-            .map_err(|error| error.with_intact(self.newest))?
-            .join(name);
-        self.disk
-            .write_file(&path, bytes)
-            .map_err(|error| error.with_intact(self.newest))?;
+        let path = self.begin(id).map_err(|error| error.with_intact(self.newest))?.join(name);
+        self.disk.write_file(&path, bytes).map_err(|error| error.with_intact(self.newest))?;
         Ok(PartFile {
             name: name.to_owned(),
             bytes: bytes.len() as u64,
@@ -216,8 +203,7 @@ impl CheckpointStore for LocalStore {
 
     fn adopt_directory(&mut self, id: CheckpointId, name: &str, dir: &Path) -> Result<PartFile> {
         check_name(id, name)?;
-        self.try_adopt(id, name, dir)
-            .map_err(|error| error.with_intact(self.newest))
+        self.try_adopt(id, name, dir).map_err(|error| error.with_intact(self.newest))
     }
 
     fn publish(&mut self, manifest: &Manifest) -> Result<()> {
@@ -230,8 +216,7 @@ impl CheckpointStore for LocalStore {
             let detail = format!("checkpoint {newest} is published already");
             return Err(Error::Refused { id, detail });
         }
-        self.try_publish(manifest)
-            .map_err(|error| error.with_intact(self.newest))?;
+        self.try_publish(manifest).map_err(|error| error.with_intact(self.newest))?;
         // Files that the one before last had and neither of the last two has are gone.
         if let Some(previous) = self.newest.replace(id) {
             self.checksums.forget_before(previous);
@@ -240,31 +225,21 @@ impl CheckpointStore for LocalStore {
     }
 
     fn latest(&self) -> Result<Option<Manifest>> {
-        self.list()?
-            .last()
-            .map(|newest| self.load(*newest))
-            .transpose()
+        self.list()?.last().map(|newest| self.load(*newest)).transpose()
     }
 
     fn load(&self, id: CheckpointId) -> Result<Manifest> {
         let path = self.path_of(id).join(MANIFEST);
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::NotFound {
-                    id,
-                    dir: self.dir.clone(),
-                });
+                return Err(Error::NotFound { id, dir: self.dir.clone() });
             }
             other => other.map_err(|error| Error::io("read", &path, error))?,
         };
         let manifest = verify::decode_manifest(id, &path, &bytes)?;
         if manifest.job != self.job {
             let (dir, expected) = (self.dir.clone(), self.job.clone());
-            return Err(Error::OtherJob {
-                dir,
-                found: manifest.job,
-                expected,
-            });
+            return Err(Error::OtherJob { dir, found: manifest.job, expected });
         }
         Ok(manifest)
     }
@@ -289,6 +264,21 @@ impl CheckpointStore for LocalStore {
         remove_directory(&self.path_of(id))
     }
 
+    fn mark_committed(&mut self, id: CheckpointId) -> Result<()> {
+        self.disk.check()?;
+        let path = self.path_of(id);
+        if !self.is_published(id) {
+            // Removed by retention in the meantime: nobody will start from it.
+            return Ok(());
+        }
+        self.disk.write_file(&path.join(COMMITTED), b"")?;
+        self.disk.sync_path(&path)
+    }
+
+    fn is_committed(&self, id: CheckpointId) -> Result<bool> {
+        Ok(self.path_of(id).join(COMMITTED).exists())
+    }
+
     fn retain(&mut self, newest: usize) -> Result<()> {
         let published = self.list()?;
         for id in to_delete(&published, newest) {
@@ -300,11 +290,7 @@ impl CheckpointStore for LocalStore {
             remove_directory(&path)?;
         }
         // A part may have been written after its checkpoint was discarded.
-        for id in self
-            .directories()?
-            .into_iter()
-            .filter(|id| Some(*id) < self.newest)
-        {
+        for id in self.directories()?.into_iter().filter(|id| Some(*id) < self.newest) {
             if !self.is_published(id) {
                 remove_directory(&self.path_of(id))?;
             }
@@ -328,15 +314,11 @@ fn prepare_directory(dir: &Path) -> Result<bool> {
     match fs::metadata(dir) {
         Ok(metadata) if metadata.is_dir() => return Ok(false),
         Ok(_) => {
-            return Err(Error::NotADirectory {
-                path: dir.to_owned(),
-            });
+            return Err(Error::NotADirectory { path: dir.to_owned() });
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            return Err(Error::NotADirectory {
-                path: parent_of(dir).to_owned(),
-            });
+            return Err(Error::NotADirectory { path: parent_of(dir).to_owned() });
         }
         Err(error) => return Err(Error::io("open", dir, error)),
     }

@@ -24,9 +24,7 @@ impl DirectoryLock {
         let mut options = OpenOptions::new();
         // The contents are the owner's until the lock is held.
         options.read(true).write(true).create(true).truncate(false);
-        let mut file = options
-            .open(&path)
-            .map_err(|e| Error::io("open", &path, e))?;
+        let mut file = options.open(&path).map_err(|e| Error::io("open", &path, e))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -34,10 +32,7 @@ impl DirectoryLock {
                 // Whoever holds it may be about to write its number: an empty file is no error.
                 let _ = (&mut file).take(32).read_to_string(&mut owner);
                 let pid = owner.trim().parse().ok();
-                return Err(Error::InUse {
-                    dir: dir.to_owned(),
-                    pid,
-                });
+                return Err(Error::InUse { dir: dir.to_owned(), pid });
             }
             Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path, error)),
         }
@@ -60,9 +55,7 @@ mod tests {
         let first = DirectoryLock::acquire(dir.path()).expect("free");
         let error = DirectoryLock::acquire(dir.path()).expect_err("held");
         assert_eq!(error.kind(), ErrorKind::Fenced);
-        let Error::InUse { pid, .. } = error else {
-            panic!("{error}")
-        };
+        let Error::InUse { pid, .. } = error else { panic!("{error}") };
         assert_eq!(pid, Some(std::process::id()));
         drop(first);
         DirectoryLock::acquire(dir.path()).expect("free again");

@@ -82,10 +82,7 @@ impl Manifest {
 
     /// All files and directories that belong to it.
     pub fn part_files(&self) -> impl Iterator<Item = &PartFile> {
-        let parts = self
-            .subtasks
-            .iter()
-            .flat_map(|record| &record.snapshot.operators);
+        let parts = self.subtasks.iter().flat_map(|record| &record.snapshot.operators);
         parts.filter_map(|part| part.file.as_ref())
     }
 
@@ -96,10 +93,7 @@ impl Manifest {
     /// It contradicts itself: a split that is read twice, or a part name used twice.
     pub fn encode(&self) -> Result<Vec<u8>> {
         self.check_unique()?;
-        let refused = |detail: String| Error::Refused {
-            id: self.id,
-            detail,
-        };
+        let refused = |detail: String| Error::Refused { id: self.id, detail };
         let json = serde_json::to_vec(self)
             .map_err(|error| refused(format!("manifest cannot be encoded: {error}")))?;
         let mut bytes = header(&json).into_bytes();
@@ -114,52 +108,34 @@ impl Manifest {
     /// [`Error::Incompatible`] if it is of another format, [`Error::Corrupt`] if a single byte
     /// differs from what was written.
     pub fn decode(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let corrupt = |detail: String| Error::Corrupt {
-            path: path.to_owned(),
-            detail,
-        };
+        let corrupt = |detail: String| Error::Corrupt { path: path.to_owned(), detail };
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let end = end.ok_or_else(|| corrupt(format!("no first line in {} bytes", bytes.len())))?;
         let (line, json) = (&bytes[..=end], &bytes[end + 1..]);
         let version = format_of(line).ok_or_else(|| corrupt("not a manifest".to_owned()))?;
         if version != FORMAT_VERSION {
             let path = path.to_owned();
-            return Err(Error::Incompatible {
-                path,
-                found: version,
-                reads: FORMAT_VERSION,
-            });
+            return Err(Error::Incompatible { path, found: version, reads: FORMAT_VERSION });
         }
         // The line is a function of what follows it, so comparing it checks all its fields.
         let expected = header(json);
         if line != expected.as_bytes() {
             let found = String::from_utf8_lossy(&line[..end.min(80)]).into_owned();
             let expected = expected.trim_end();
-            return Err(corrupt(format!(
-                "says {found:?}, contents are {expected:?}"
-            )));
+            return Err(corrupt(format!("says {found:?}, contents are {expected:?}")));
         }
         serde_json::from_slice(json).map_err(|error| corrupt(format!("not understood: {error}")))
     }
 
     fn check_unique(&self) -> Result<()> {
-        let refused = |detail: String| {
-            Err(Error::Refused {
-                id: self.id,
-                detail,
-            })
-        };
+        let refused = |detail: String| Err(Error::Refused { id: self.id, detail });
         let snapshots = || self.subtasks.iter().map(|record| &record.snapshot);
-        let mut splits: Vec<_> = snapshots()
-            .flat_map(|s| &s.splits)
-            .map(|s| (&s.source, &s.split))
-            .collect();
+        let mut splits: Vec<_> =
+            snapshots().flat_map(|s| &s.splits).map(|s| (&s.source, &s.split)).collect();
         splits.sort_unstable();
         if let Some(twice) = splits.windows(2).find(|pair| pair[0] == pair[1]) {
             let (source, split) = twice[0];
-            return refused(format!(
-                "split {split:?} of source {source:?} is read twice"
-            ));
+            return refused(format!("split {split:?} of source {source:?} is read twice"));
         }
         let mut names: Vec<_> = self.part_files().map(|file| &file.name).collect();
         names.sort_unstable();
@@ -171,11 +147,7 @@ impl Manifest {
 }
 
 fn header(json: &[u8]) -> String {
-    format!(
-        "{MAGIC} {FORMAT_VERSION} {:08x} {}\n",
-        crc32fast::hash(json),
-        json.len()
-    )
+    format!("{MAGIC} {FORMAT_VERSION} {:08x} {}\n", crc32fast::hash(json), json.len())
 }
 
 fn format_of(line: &[u8]) -> Option<u32> {

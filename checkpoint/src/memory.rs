@@ -67,15 +67,13 @@ struct Checkpoint {
     /// The published manifest, encoded.
     manifest: Option<Vec<u8>>,
     parts: BTreeMap<String, Vec<u8>>,
+    is_committed: bool,
 }
 
 impl MemoryStore {
     /// An empty store for a job.
     pub fn new(job: &str) -> Self {
-        Self {
-            job: job.to_owned(),
-            shared: Arc::default(),
-        }
+        Self { job: job.to_owned(), shared: Arc::default() }
     }
 
     /// From now on the hook decides what happens to each operation.
@@ -97,9 +95,7 @@ impl MemoryStore {
     pub fn crash(&self) {
         let mut shared = self.lock();
         shared.crashed = false;
-        shared
-            .checkpoints
-            .retain(|_, checkpoint| checkpoint.manifest.is_some());
+        shared.checkpoints.retain(|_, checkpoint| checkpoint.manifest.is_some());
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -114,9 +110,7 @@ impl MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore")
-            .field("job", &self.job)
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryStore").field("job", &self.job).finish_non_exhaustive()
     }
 }
 
@@ -146,27 +140,20 @@ impl Shared {
 
     fn published(&self) -> impl Iterator<Item = CheckpointId> {
         let all = self.checkpoints.iter();
-        all.filter(|(_, checkpoint)| checkpoint.manifest.is_some())
-            .map(|(id, _)| *id)
+        all.filter(|(_, checkpoint)| checkpoint.manifest.is_some()).map(|(id, _)| *id)
     }
 
     fn check_publishable(&self, job: &str, manifest: &Manifest) -> Result<()> {
         let id = manifest.id;
         let refused = |detail: String| Err(Error::Refused { id, detail });
         if manifest.job != job {
-            return refused(format!(
-                "manifest names job {:?}, not {job:?}",
-                manifest.job
-            ));
+            return refused(format!("manifest names job {:?}, not {job:?}", manifest.job));
         }
         if let Some(newest) = self.published().last().filter(|newest| *newest >= id) {
             return refused(format!("checkpoint {newest} is published already"));
         }
         for part in manifest.part_files() {
-            let stored = self
-                .checkpoints
-                .get(&id)
-                .and_then(|c| c.parts.get(&part.name));
+            let stored = self.checkpoints.get(&id).and_then(|c| c.parts.get(&part.name));
             if stored.is_none_or(|bytes| bytes.len() as u64 != part.bytes) {
                 return refused(format!("part {:?} is missing or incomplete", part.name));
             }
@@ -187,14 +174,8 @@ impl CheckpointStore for MemoryStore {
             let detail = "it is published and cannot be changed".to_owned();
             return Err(Error::Refused { id, detail });
         }
-        let written = if fault == StoreFault::Tear {
-            bytes.len() / 2
-        } else {
-            bytes.len()
-        };
-        checkpoint
-            .parts
-            .insert(name.to_owned(), bytes[..written].to_vec());
+        let written = if fault == StoreFault::Tear { bytes.len() / 2 } else { bytes.len() };
+        checkpoint.parts.insert(name.to_owned(), bytes[..written].to_vec());
         shared.finish(op, fault)?;
         Ok(PartFile {
             name: name.to_owned(),
@@ -233,22 +214,12 @@ impl CheckpointStore for MemoryStore {
         let mut shared = self.lock();
         let op = StoreOp::Load(id);
         let fault = shared.fault(op)?;
-        let stored = shared
-            .checkpoints
-            .get(&id)
-            .and_then(|stored| stored.manifest.as_ref());
-        let bytes = stored.ok_or_else(|| Error::NotFound {
-            id,
-            dir: self.place(id),
-        })?;
+        let stored = shared.checkpoints.get(&id).and_then(|stored| stored.manifest.as_ref());
+        let bytes = stored.ok_or_else(|| Error::NotFound { id, dir: self.place(id) })?;
         let manifest = Manifest::decode(&self.place(id).join("manifest"), bytes)?;
         if manifest.job != self.job {
             let (dir, expected) = (self.place(id), self.job.clone());
-            return Err(Error::OtherJob {
-                dir,
-                found: manifest.job,
-                expected,
-            });
+            return Err(Error::OtherJob { dir, found: manifest.job, expected });
         }
         shared.finish(op, fault)?;
         Ok(manifest)
@@ -258,42 +229,41 @@ impl CheckpointStore for MemoryStore {
         let mut shared = self.lock();
         let op = StoreOp::ReadPart(id);
         let fault = shared.fault(op)?;
-        let stored = shared
-            .checkpoints
-            .get(&id)
-            .and_then(|stored| stored.parts.get(&part.name));
+        let stored = shared.checkpoints.get(&id).and_then(|stored| stored.parts.get(&part.name));
         let bytes = stored.cloned().unwrap_or_default();
         if (bytes.len() as u64, crc32fast::hash(&bytes)) != (part.bytes, part.crc32) {
             let detail = "is missing or differs from what was written".to_owned();
-            return Err(Error::Damaged {
-                id,
-                path: self.place(id).join(&part.name),
-                detail,
-            });
+            return Err(Error::Damaged { id, path: self.place(id).join(&part.name), detail });
         }
         shared.finish(op, fault)?;
         Ok(bytes)
     }
 
     fn part_directory(&self, id: CheckpointId, part: &PartFile) -> Result<PathBuf> {
-        Err(Error::Refused {
-            id,
-            detail: format!("part {:?} is no directory", part.name),
-        })
+        Err(Error::Refused { id, detail: format!("part {:?} is no directory", part.name) })
     }
 
     fn discard(&mut self, id: CheckpointId) -> Result<()> {
         let mut shared = self.lock();
         let op = StoreOp::Discard(id);
         let fault = shared.fault(op)?;
-        let published = shared
-            .checkpoints
-            .get(&id)
-            .is_some_and(|c| c.manifest.is_some());
+        let published = shared.checkpoints.get(&id).is_some_and(|c| c.manifest.is_some());
         if !published && fault != StoreFault::Tear {
             shared.checkpoints.remove(&id);
         }
         shared.finish(op, fault)
+    }
+
+    fn mark_committed(&mut self, id: CheckpointId) -> Result<()> {
+        let mut shared = self.lock();
+        if let Some(checkpoint) = shared.checkpoints.get_mut(&id) {
+            checkpoint.is_committed = true;
+        }
+        Ok(())
+    }
+
+    fn is_committed(&self, id: CheckpointId) -> Result<bool> {
+        Ok(self.lock().checkpoints.get(&id).is_some_and(|checkpoint| checkpoint.is_committed))
     }
 
     fn retain(&mut self, newest: usize) -> Result<()> {
@@ -316,7 +286,5 @@ impl CheckpointStore for MemoryStore {
 }
 
 fn injected(op: StoreOp, what: &str) -> Error {
-    Error::Injected {
-        detail: format!("{op:?} {what}"),
-    }
+    Error::Injected { detail: format!("{op:?} {what}") }
 }

@@ -29,10 +29,7 @@ impl Outstanding {
     /// A sink has pre-committed something.
     pub fn add(&mut self, sink: &str, committables: Vec<Vec<u8>>) {
         let sink = sink.to_owned();
-        merge_committables(
-            &mut self.fresh,
-            vec![SinkCommittables { sink, committables }],
-        );
+        merge_committables(&mut self.fresh, vec![SinkCommittables { sink, committables }]);
     }
 
     /// All that the acknowledgement of this checkpoint has to carry.
@@ -54,11 +51,7 @@ impl Outstanding {
 
     /// The manifest of this checkpoint is published: what its acknowledgement carried is safe.
     pub fn completed(&mut self, id: CheckpointId) {
-        while self
-            .handed_over
-            .front()
-            .is_some_and(|(first, _)| *first <= id)
-        {
+        while self.handed_over.front().is_some_and(|(first, _)| *first <= id) {
             self.handed_over.pop_front();
         }
     }
@@ -75,10 +68,7 @@ mod tests {
 
     fn flat(outstanding: &mut Outstanding, id: u64) -> Vec<u8> {
         let all = outstanding.acknowledge(CheckpointId(id));
-        all.into_iter()
-            .flat_map(|part| part.committables)
-            .flatten()
-            .collect()
+        all.into_iter().flat_map(|part| part.committables).flatten().collect()
     }
 
     #[test]

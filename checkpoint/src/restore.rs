@@ -13,10 +13,7 @@ pub fn operator_parts<'a>(
     operator: &str,
     key_groups: Range<u16>,
 ) -> Vec<&'a OperatorPart> {
-    let all = manifest
-        .subtasks
-        .iter()
-        .flat_map(|record| &record.snapshot.operators);
+    let all = manifest.subtasks.iter().flat_map(|record| &record.snapshot.operators);
     let mut parts: Vec<_> = all
         .filter(|part| part.operator == operator)
         .filter(|part| part.key_groups.0 < key_groups.end && key_groups.start < part.key_groups.1)
@@ -32,18 +29,12 @@ pub fn part_files<'a>(
     key_groups: Range<u16>,
 ) -> Vec<&'a PartFile> {
     let parts = operator_parts(manifest, operator, key_groups);
-    parts
-        .into_iter()
-        .filter_map(|part| part.file.as_ref())
-        .collect()
+    parts.into_iter().filter_map(|part| part.file.as_ref()).collect()
 }
 
 /// The splits of a source, sorted by name, whichever subtasks read them.
 pub fn source_splits<'a>(manifest: &'a Manifest, source: &str) -> Vec<&'a SplitState> {
-    let all = manifest
-        .subtasks
-        .iter()
-        .flat_map(|record| &record.snapshot.splits);
+    let all = manifest.subtasks.iter().flat_map(|record| &record.snapshot.splits);
     let mut splits: Vec<_> = all.filter(|split| split.source == source).collect();
     splits.sort_by(|left, right| left.split.cmp(&right.split));
     splits
@@ -52,11 +43,7 @@ pub fn source_splits<'a>(manifest: &'a Manifest, source: &str) -> Vec<&'a SplitS
 /// The counts that survive a restart, summed over subtasks.
 pub fn counters_of(manifest: &Manifest) -> BTreeMap<String, u64> {
     let mut sums = BTreeMap::<String, u64>::new();
-    for (name, count) in manifest
-        .subtasks
-        .iter()
-        .flat_map(|record| &record.snapshot.counters)
-    {
+    for (name, count) in manifest.subtasks.iter().flat_map(|record| &record.snapshot.counters) {
         let sum = sums.entry(name.clone()).or_default();
         *sum = sum.saturating_add(*count);
     }
@@ -84,10 +71,8 @@ mod tests {
         assert_eq!(starts(128..128), [0; 0]);
         assert!(operator_parts(&manifest, "other", 0..128).is_empty());
         // The middle subtask had no entries.
-        let names: Vec<_> = part_files(&manifest, "count", 0..128)
-            .iter()
-            .map(|file| file.name.as_str())
-            .collect();
+        let names: Vec<_> =
+            part_files(&manifest, "count", 0..128).iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["1-0-count", "1-2-count"]);
     }
 

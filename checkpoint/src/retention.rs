@@ -20,10 +20,7 @@ mod tests {
 
     fn deleted(published: &[u64], keep: usize) -> Vec<u64> {
         let published: Vec<_> = published.iter().copied().map(CheckpointId).collect();
-        to_delete(&published, keep)
-            .into_iter()
-            .map(|id| id.0)
-            .collect()
+        to_delete(&published, keep).into_iter().map(|id| id.0).collect()
     }
 
     #[test]

@@ -144,10 +144,7 @@ pub struct SubtaskAck {
 
 /// Appends committables to a list that has one entry for each sink, sorted by name.
 pub(crate) fn merge_committables(into: &mut Vec<SinkCommittables>, from: Vec<SinkCommittables>) {
-    for part in from
-        .into_iter()
-        .filter(|part| !part.committables.is_empty())
-    {
+    for part in from.into_iter().filter(|part| !part.committables.is_empty()) {
         match into.binary_search_by(|known| known.sink.cmp(&part.sink)) {
             Ok(at) => into[at].committables.extend(part.committables),
             Err(at) => into.insert(at, part),

@@ -66,6 +66,21 @@ pub trait CheckpointStore: Send {
     /// A file is missing or damaged.
     fn part_directory(&self, id: CheckpointId, part: &PartFile) -> Result<PathBuf>;
 
+    /// Notes that everything in a published manifest has been committed, so that a restart does not
+    /// look for output that others may have taken away.
+    ///
+    /// # Errors
+    ///
+    /// It could not be written.
+    fn mark_committed(&mut self, id: CheckpointId) -> Result<()>;
+
+    /// Whether [`mark_committed`](Self::mark_committed) was called for a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// It could not be found out.
+    fn is_committed(&self, id: CheckpointId) -> Result<bool>;
+
     /// Deletes what there is of a checkpoint that was given up. One that was published stays.
     ///
     /// # Errors
@@ -96,19 +111,10 @@ pub trait CheckpointStore: Send {
 pub fn part_name(subtask: SubtaskId, operator: &str) -> String {
     let readable = operator.chars().take(60);
     let readable: String = readable
-        .map(|character| {
-            if character.is_ascii_alphanumeric() {
-                character
-            } else {
-                '_'
-            }
-        })
+        .map(|character| if character.is_ascii_alphanumeric() { character } else { '_' })
         .collect();
     let SubtaskId { task, index } = subtask;
-    format!(
-        "{task}-{index}-{readable}-{:08x}",
-        crc32fast::hash(operator.as_bytes())
-    )
+    format!("{task}-{index}-{readable}-{:08x}", crc32fast::hash(operator.as_bytes()))
 }
 
 /// Refuses names that are not plain file names or that the store uses itself.
@@ -122,10 +128,7 @@ pub(crate) fn check_name(id: CheckpointId, name: &str) -> Result<()> {
     if sound {
         return Ok(());
     }
-    Err(Error::Refused {
-        id,
-        detail: format!("{name:?} is not a name for a part"),
-    })
+    Err(Error::Refused { id, detail: format!("{name:?} is not a name for a part") })
 }
 
 #[cfg(test)]
@@ -136,20 +139,8 @@ mod tests {
     fn made_names_are_sound_and_differ() {
         let subtask = SubtaskId { task: 3, index: 11 };
         let long = "x".repeat(500);
-        let operators = [
-            "count",
-            "a/b",
-            "a:b",
-            "..",
-            "",
-            "größe",
-            "manifest",
-            long.as_str(),
-        ];
-        let mut names: Vec<_> = operators
-            .iter()
-            .map(|name| part_name(subtask, name))
-            .collect();
+        let operators = ["count", "a/b", "a:b", "..", "", "größe", "manifest", long.as_str()];
+        let mut names: Vec<_> = operators.iter().map(|name| part_name(subtask, name)).collect();
         for name in &names {
             check_name(CheckpointId(1), name).expect("a made name is sound");
         }
@@ -161,18 +152,7 @@ mod tests {
 
     #[test]
     fn names_that_leave_the_directory_are_refused() {
-        for name in [
-            "",
-            ".",
-            "..",
-            ".x",
-            "a/b",
-            "a\\b",
-            "manifest",
-            "manifest.tmp",
-            "ä",
-            "a\0",
-        ] {
+        for name in ["", ".", "..", ".x", "a/b", "a\\b", "manifest", "manifest.tmp", "ä", "a\0"] {
             assert!(check_name(CheckpointId(1), name).is_err(), "{name}");
         }
     }

@@ -194,8 +194,17 @@ impl<T> Batch<T> {
         self.clear();
     }
 
-    /// Appends all records of `other` with their columns, and empties it.
+    /// Appends all records of `other` with their columns, and empties it. Times that one of them
+    /// lacks are `MIN`; hashes that one of them lacks are dropped.
     pub fn append(&mut self, other: &mut Batch<T>) {
+        if self.times.is_empty() != other.times.is_empty() {
+            self.times.resize(self.len(), EventTime::MIN);
+            other.times.resize(other.len(), EventTime::MIN);
+        }
+        if self.hashes.len() != self.len() || other.hashes.len() != other.len() {
+            self.hashes.clear();
+            other.hashes.clear();
+        }
         let base = self.values.len() as u32;
         self.values.append(&mut other.values);
         self.times.append(&mut other.times);
@@ -283,5 +292,9 @@ mod tests {
         assert!(b.is_empty() && b.behind.is_empty());
         out.append(&mut batch(5));
         marks_match(&out);
+        let mut untimed = Batch { values: vec![7, 8], ..Batch::default() };
+        untimed.append(&mut batch(2));
+        assert_eq!(untimed.times[..2], [EventTime::MIN; 2]);
+        assert_eq!((untimed.times.len(), untimed.hashes.len()), (4, 0));
     }
 }

@@ -23,6 +23,7 @@ use crate::source::{ReaderContext, Split};
 use crate::subtask::{
     Chain, ChainGate, ChainNode, Head, InputGate, Outlet, Outlets, SourceInput, Subtask, guard,
 };
+use crate::time::EventTime;
 
 /// What a deployment is made from.
 pub(crate) struct DeployContext<'a> {
@@ -54,7 +55,16 @@ pub(crate) struct Deployment {
 pub(crate) type Committers = BTreeMap<String, Box<dyn Committer>>;
 
 /// Opens the committers of all sinks and brings their output to the state of `restored`.
-pub(crate) fn open_committers(graph: &JobGraph, restored: Option<&Manifest>) -> Result<Committers> {
+pub(crate) fn open_committers(
+    graph: &JobGraph,
+    restored: Option<&Manifest>,
+    store: Option<&dyn CheckpointStore>,
+) -> Result<Committers> {
+    // What was committed may have been taken away by those it was made for.
+    let is_committed = match (restored, store) {
+        (Some(manifest), Some(store)) => store.is_committed(manifest.id)?,
+        _ => false,
+    };
     let mut committers = Committers::new();
     for node in graph.nodes() {
         let Make::Sink(sink) = &graph.graph[node.0].make else { continue };
@@ -64,7 +74,7 @@ pub(crate) fn open_committers(graph: &JobGraph, restored: Option<&Manifest>) -> 
             .into_iter()
             .flat_map(|manifest| &manifest.committables)
             .filter(|committables| committables.sink == *name)
-            .filter(|_| !planted!(ForgetPendingCommits))
+            .filter(|_| !is_committed && !planted!(ForgetPendingCommits))
             .flat_map(|committables| committables.committables.iter().cloned())
             .collect();
         let start = if restored.is_some() { Start::Resumed } else { Start::Fresh };
@@ -316,6 +326,7 @@ impl Builder<'_, '_> {
                 false => BackendConfig::Memory,
             },
             restored: &restored,
+            restored_watermark: self.restored_watermark(&info.name, range),
             restored_from: self.context.restored.map(|manifest| manifest.id),
             is_checkpointed: self.context.is_checkpointed,
         };
@@ -353,6 +364,15 @@ impl Builder<'_, '_> {
         Ok(sources)
     }
 
+    /// The greatest watermark that a part of the operator's state had worked up to. No split that
+    /// the checkpoint knows is behind it.
+    fn restored_watermark(&self, operator: &str, range: KeyGroupRange) -> EventTime {
+        let parts =
+            self.context.restored.map(|m| operator_parts(m, operator, range.start..range.end));
+        let watermarks = parts.into_iter().flatten().map(|part| part.watermark);
+        watermarks.max().map_or(EventTime::MIN, EventTime::from_millis)
+    }
+
     /// Opens the readers of the splits this subtask reads.
     fn source(
         &mut self,
@@ -380,6 +400,7 @@ impl Builder<'_, '_> {
         if self.index == 0
             && let Some(gone) = known
                 .iter()
+                .filter(|state| !state.finished)
                 .find(|state| !splits.by_source[&node].iter().any(|s| s.id == state.split))
         {
             return Err(Error::new(

@@ -154,6 +154,10 @@ pub struct OpenContext<'a> {
     pub backend: BackendConfig,
     /// The snapshots to restore from; entries of other subtasks' key groups are to be left out.
     pub restored: &'a [RestoreSource],
+    /// The watermark up to which the restored operator had worked; `MIN` if it was not restored.
+    /// Splits that are new hold the operator's watermark back behind it: what they bring is
+    /// judged by this one.
+    pub restored_watermark: EventTime,
     /// The checkpoint the job was restored from.
     pub restored_from: Option<CheckpointId>,
     /// True if the job publishes checkpoints.

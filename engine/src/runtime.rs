@@ -79,7 +79,7 @@ pub fn run(
     if let Some(manifest) = restored {
         check_manifest(graph, manifest, config.key_groups)?;
     }
-    let committers = open_committers(graph, restored)?;
+    let committers = open_committers(graph, restored, opened.store.as_deref())?;
     if let Some(manifest) = restored.filter(|manifest| manifest.finished) {
         return Ok(already_finished(graph, manifest));
     }
@@ -196,17 +196,7 @@ struct RocksBackends {
     directory: std::path::PathBuf,
     memory_per_operator: usize,
     /// Removes a temporary directory at the end.
-    _temporary: Option<TemporaryDirectory>,
-}
-
-#[cfg(feature = "rocksdb")]
-struct TemporaryDirectory(std::path::PathBuf);
-
-#[cfg(feature = "rocksdb")]
-impl Drop for TemporaryDirectory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    _temporary: Option<tempfile::TempDir>,
 }
 
 impl Backends {
@@ -236,7 +226,7 @@ impl Backends {
             };
             let directory = match (&work_directory, &temporary) {
                 (Some(directory), _) => directory.clone(),
-                (None, Some(temporary)) => temporary.0.clone(),
+                (None, Some(temporary)) => temporary.path().to_owned(),
                 (None, None) => return Err(Error::bug("no directory for RocksDB")),
             };
             return Ok(Backends {
@@ -276,10 +266,8 @@ impl Backends {
 }
 
 #[cfg(feature = "rocksdb")]
-fn temporary_directory() -> Result<TemporaryDirectory> {
-    let path = std::env::temp_dir().join(format!("thalweg-{}", std::process::id()));
-    std::fs::create_dir_all(&path).map_err(|e| {
-        Error::config(format!("cannot create {} for RocksDB", path.display())).with_source(e)
-    })?;
-    Ok(TemporaryDirectory(path))
+fn temporary_directory() -> Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("thalweg-").tempdir().map_err(|e| {
+        Error::config("cannot create a temporary directory for RocksDB").with_source(e)
+    })
 }

@@ -34,17 +34,17 @@ pub struct Simulation {
     plan: SimPlan,
 }
 
-/// What a simulated run did.
+/// What a simulated run did, up to the end of its input.
 #[derive(Clone)]
 pub struct SimReport {
-    /// How it ended.
-    pub outcome: Outcome,
     /// A hash over every decision and its effect: equal for equal runs.
     pub trace: u64,
     /// Steps of the scheduler.
     pub steps: u64,
     /// How often the job was started again.
     pub restarts: u32,
+    /// How often of these it had been asked to stop.
+    pub stops: u32,
     /// Checkpoints completed.
     pub checkpoints: u64,
     /// Checkpoints given up.
@@ -113,10 +113,10 @@ impl Simulation {
             steps: 0,
         };
         let mut report = SimReport {
-            outcome: Outcome::Finished,
             trace: 0,
             steps: 0,
             restarts: 0,
+            stops: 0,
             checkpoints: 0,
             aborted: 0,
             parallelisms: Vec::new(),
@@ -129,8 +129,8 @@ impl Simulation {
             let parallelism = self.plan.parallelism(report.restarts as usize);
             report.parallelisms.push(parallelism);
             world.trace.note(parallelism as u64);
-            let attempt =
-                Attempt::start(&self.plan, (job, &graph), &mut world, parallelism, report.restarts);
+            let ends = (report.restarts - report.stops, report.stops);
+            let attempt = Attempt::start(&self.plan, (job, &graph), &mut world, parallelism, ends);
             let (end, counted) = match attempt {
                 Ok(mut attempt) => {
                     let end = attempt.run(&mut world)?;
@@ -150,10 +150,12 @@ impl Simulation {
                     world.store.crash();
                     report.restarts += 1;
                 }
-                AttemptEnd::Ended(outcome) => {
-                    report.outcome = outcome;
-                    break;
+                AttemptEnd::Ended(Outcome::Stopped) => {
+                    world.store.crash();
+                    report.stops += 1;
+                    report.restarts += 1;
                 }
+                AttemptEnd::Ended(Outcome::Finished) => break,
             }
         }
         world.store.clear_fault_hook();

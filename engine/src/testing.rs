@@ -19,9 +19,7 @@ use thalweg_state::{
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::metrics::OperatorMetrics;
-use crate::operator::{
-    Advance, Context, OpenContext, Operator, Outputs, SnapshotContext,
-};
+use crate::operator::{Advance, Context, OpenContext, Operator, Outputs, SnapshotContext};
 use crate::time::{EventTime, ProcessingTime};
 
 /// What an operator is given, in order.
@@ -105,11 +103,7 @@ where
     O::Out: Debug,
     O::Side: Debug,
 {
-    fn new(
-        make: &'a M,
-        hash: Option<&'a dyn Fn(&O::In) -> u64>,
-        mode: Mode,
-    ) -> Result<Self> {
+    fn new(make: &'a M, hash: Option<&'a dyn Fn(&O::In) -> u64>, mode: Mode) -> Result<Self> {
         let mut run = Run {
             make,
             hash,
@@ -163,6 +157,7 @@ where
                 key_group_count,
                 backend: BackendConfig::Memory,
                 restored: parts,
+                restored_watermark: self.watermark,
                 restored_from: None,
                 is_checkpointed: true,
             })?;
@@ -185,9 +180,8 @@ where
         for (index, batch) in batches.iter_mut().enumerate() {
             while !batch.is_empty() {
                 let before = batch.len();
-                let given = self.call(index, |operator, out, context| {
-                    operator.process(batch, out, context)
-                })?;
+                let given = self
+                    .call(index, |operator, out, context| operator.process(batch, out, context))?;
                 if batch.len() == before && given.1 == 0 {
                     return Err(Error::bug(format!("process made no progress in {:?}", self.mode)));
                 }
@@ -200,9 +194,8 @@ where
         let mut index = 0;
         while index < self.instances.len() {
             let watermark = self.watermark;
-            let (advance, count) = self.call(index, |operator, out, context| {
-                operator.advance(watermark, out, context)
-            })?;
+            let (advance, count) = self
+                .call(index, |operator, out, context| operator.advance(watermark, out, context))?;
             match advance {
                 Advance::Done => index += 1,
                 Advance::More if count == 0 => {

@@ -46,8 +46,7 @@ pub(crate) fn bench(
     for _ in 0..runs {
         let (expected, reference) = timed(|| reference::digest(options.query, events, bound_ms));
         let output = Output::default();
-        let (report, elapsed) =
-            timed(|| execute(options, Input::new(events, options), &output));
+        let (report, elapsed) = timed(|| execute(options, Input::new(events, options), &output));
         report?;
         // With several splits, each with its own watermark, other records are late.
         if options.splits.get() == 1 && output.digest() != expected {

@@ -54,9 +54,8 @@ pub(crate) fn answer(options: &Options, events: &'static [Event]) -> Result<Stri
 
 /// Makes the file of the parts; returns the number of lines.
 fn write_out(options: &Options, file: &Path) -> Result<usize> {
-    let fail = |error| {
-        Error::unavailable(format!("cannot write {}", file.display())).with_source(error)
-    };
+    let fail =
+        |error| Error::unavailable(format!("cannot write {}", file.display())).with_source(error);
     let lines = merge(options.query, file).map_err(fail)?;
     // With checkpoints the parts stay: the same command has to find them again.
     if options.checkpoint_dir.is_none() {

@@ -20,10 +20,8 @@ impl<T: Data> Stream<T> {
     ) -> KeyedStream<K, T> {
         let key = Arc::new(key);
         let spec = OperatorSpec::stateless("key_by", Location::caller());
-        let keyed = self.job.operator(self, spec, move || KeyBy {
-            key: key.clone(),
-            records: PhantomData,
-        });
+        let keyed =
+            self.job.operator(self, spec, move || KeyBy { key: key.clone(), records: PhantomData });
         KeyedStream { stream: keyed.with_partition(Partition::Hash) }
     }
 }

@@ -39,12 +39,10 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use thalweg_engine::graph::{Level, OperatorSpec};
-use thalweg_engine::state::{
-    Namespace, OperatorState, SlicedTable, Table, TableId, codec,
-};
+use thalweg_engine::state::{Namespace, OperatorState, SlicedTable, Table, TableId, codec};
 use thalweg_engine::{
-    Advance, Batch, Context, Data, Element, Error, EventTime, Key, Marks, OpenContext, Operator,
-    Outputs, Result, SnapshotContext,
+    Advance, BATCH_RECORDS, Batch, Context, Data, Element, Error, EventTime, Key, Marks,
+    OpenContext, Operator, Outputs, Result, SnapshotContext,
 };
 
 use crate::stream::{Keyed, KeyedStream, Stream};
@@ -124,7 +122,8 @@ impl<K, S, O> ProcessContext<'_, K, S, O> {
     }
 
     /// Asks for a call of `on_timer` when the watermark reaches `time`; at most once per key and
-    /// time, however often it is asked for.
+    /// time, however often it is asked for. At the end of the input all timers are called, and
+    /// what they ask for then is not: a timer that asks for the next one would never end.
     pub fn register_timer(&mut self, time: EventTime) {
         self.timers.push(TimerChange::Register(time));
     }
@@ -255,6 +254,7 @@ impl<K: Key, T: Data, P: ProcessFunction<K, T>> Operator for Process<K, T, P> {
     type Side = ();
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
+        self.watermark = context.restored_watermark;
         let mut state = context.open_state()?;
         let (mut states, mut timers) = (state.table(STATES), state.sliced(TIMERS));
         state.restore(context.restored, &mut |key, value| match key.table {
@@ -302,6 +302,7 @@ impl<K: Key, T: Data, P: ProcessFunction<K, T>> Operator for Process<K, T, P> {
         _context: &mut Context<'_>,
     ) -> Result<Advance> {
         self.watermark = self.watermark.max(watermark);
+        let mut calls = 0;
         loop {
             while let Some((time, hash, key)) = self.due.pop_front() {
                 let slice = Namespace(time.millis(), 0);
@@ -311,9 +312,19 @@ impl<K: Key, T: Data, P: ProcessFunction<K, T>> Operator for Process<K, T, P> {
                     && timers.remove(hash, &key)?.is_some()
                 {
                     let call = Call { key: &key, hash, time, mark: None, out: out.main };
-                    self.call(call, |function, context| function.on_timer(time, context))?;
+                    self.call(call, |function, context| {
+                        let before = context.timers.len();
+                        let result = function.on_timer(time, context);
+                        if watermark == EventTime::MAX {
+                            let made = context.timers.split_off(before);
+                            let deleted = |c: &TimerChange| matches!(c, TimerChange::Delete(_));
+                            context.timers.extend(made.into_iter().filter(deleted));
+                        }
+                        result
+                    })?;
                 }
-                if out.is_full() {
+                calls += 1;
+                if out.is_full() || calls >= BATCH_RECORDS {
                     return Ok(Advance::More);
                 }
             }

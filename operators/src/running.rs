@@ -116,9 +116,8 @@ mod tests {
 
     #[test]
     fn every_record_gives_the_count_so_far_in_every_mode() {
-        let record = |n: u32| {
-            Input::Record(Keyed { key: n % 5, value: n }, EventTime::from_millis(0), None)
-        };
+        let record =
+            |n: u32| Input::Record(Keyed { key: n % 5, value: n }, EventTime::from_millis(0), None);
         let script: Vec<_> = (0..50).map(record).collect();
         let given = verify_operator(
             || RunningAggregate::<u32, u32, Count> { aggregate: Arc::new(Count), state: None },

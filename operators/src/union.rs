@@ -39,6 +39,8 @@ impl<T: Element> Operator for Union<T> {
         out: &mut Outputs<'_, T, ()>,
         _context: &mut Context<'_>,
     ) -> Result<()> {
+        // Streams that were keyed differently, or not at all, are not keyed together.
+        input.hashes.clear();
         std::mem::swap(input, out.main);
         Ok(())
     }

@@ -6,10 +6,7 @@ use crate::{BarrierKind, CheckpointId};
 const KIND: BarrierKind = BarrierKind::Checkpoint;
 
 fn aligned(id: u64) -> Result<Alignment, AlignerError> {
-    Ok(Alignment::Aligned {
-        id: CheckpointId(id),
-        kind: KIND,
-    })
+    Ok(Alignment::Aligned { id: CheckpointId(id), kind: KIND })
 }
 
 fn barrier(aligner: &mut Aligner, channel: usize, id: u64) -> Result<Alignment, AlignerError> {
@@ -17,9 +14,7 @@ fn barrier(aligner: &mut Aligner, channel: usize, id: u64) -> Result<Alignment, 
 }
 
 fn blocked(aligner: &Aligner) -> Vec<usize> {
-    (0..aligner.last.len())
-        .filter(|channel| aligner.is_blocked(*channel))
-        .collect()
+    (0..aligner.last.len()).filter(|channel| aligner.is_blocked(*channel)).collect()
 }
 
 #[test]
@@ -27,10 +22,7 @@ fn channels_wait_for_the_slowest() {
     let mut aligner = Aligner::new(3);
     assert_eq!(barrier(&mut aligner, 1, 4), Ok(Alignment::Waiting));
     assert_eq!(barrier(&mut aligner, 0, 4), Ok(Alignment::Waiting));
-    assert_eq!(
-        (blocked(&aligner), aligner.current()),
-        (vec![0, 1], Some(CheckpointId(4)))
-    );
+    assert_eq!((blocked(&aligner), aligner.current()), (vec![0, 1], Some(CheckpointId(4))));
     assert_eq!(barrier(&mut aligner, 2, 4), aligned(4));
     assert_eq!((blocked(&aligner), aligner.current()), (vec![], None));
 }
@@ -69,14 +61,8 @@ fn an_abort_releases_its_own_alignment_and_older_ones() {
         let mut aligner = Aligner::new(2);
         assert_eq!(barrier(&mut aligner, 0, 5), Ok(Alignment::Waiting));
         assert_eq!(aligner.handle_abort(CheckpointId(4)), Alignment::Ignored);
-        assert_eq!(
-            aligner.handle_abort(CheckpointId(abort)),
-            Alignment::Released
-        );
-        assert_eq!(
-            aligner.handle_abort(CheckpointId(abort)),
-            Alignment::Ignored
-        );
+        assert_eq!(aligner.handle_abort(CheckpointId(abort)), Alignment::Released);
+        assert_eq!(aligner.handle_abort(CheckpointId(abort)), Alignment::Ignored);
         assert_eq!(blocked(&aligner), [0; 0]);
         assert_eq!(barrier(&mut aligner, 1, 5), Ok(Alignment::Ignored));
     }
@@ -98,23 +84,14 @@ fn impossible_barriers_are_errors() {
     let mut aligner = Aligner::new(2);
     assert_eq!(barrier(&mut aligner, 0, 5), Ok(Alignment::Waiting));
     for id in [5, 4] {
-        let error = AlignerError::Backwards {
-            channel: 0,
-            last: CheckpointId(5),
-            id: CheckpointId(id),
-        };
+        let error =
+            AlignerError::Backwards { channel: 0, last: CheckpointId(5), id: CheckpointId(id) };
         assert_eq!(barrier(&mut aligner, 0, id), Err(error));
     }
-    let error = AlignerError::NoSuchChannel {
-        channel: 2,
-        channels: 2,
-    };
+    let error = AlignerError::NoSuchChannel { channel: 2, channels: 2 };
     assert_eq!(barrier(&mut aligner, 2, 5), Err(error));
     let error = aligner.handle_barrier(1, CheckpointId(5), BarrierKind::Final);
-    assert!(
-        matches!(error, Err(AlignerError::KindDiffers { .. })),
-        "{error:?}"
-    );
+    assert!(matches!(error, Err(AlignerError::KindDiffers { .. })), "{error:?}");
 }
 
 /// Random interleavings: every channel delivers an increasing selection of ids, aborts come at any
@@ -125,10 +102,7 @@ fn random_barriers_follow_the_rules() {
     for seed in 0..2_000 {
         all_aligned += explore(seed);
     }
-    assert!(
-        all_aligned > 2_000,
-        "the explorer hardly ever aligns: {all_aligned}"
-    );
+    assert!(all_aligned > 2_000, "the explorer hardly ever aligns: {all_aligned}");
 }
 
 fn explore(seed: u64) -> u64 {
@@ -142,23 +116,13 @@ fn explore(seed: u64) -> u64 {
             let id = 1 + random.below(next.iter().copied().max().unwrap_or(1) + 1);
             let current = aligner.current();
             let releases = current.is_some_and(|current| current.0 <= id);
-            let expected = if releases {
-                Alignment::Released
-            } else {
-                Alignment::Ignored
-            };
-            assert_eq!(
-                aligner.handle_abort(CheckpointId(id)),
-                expected,
-                "seed {seed}"
-            );
+            let expected = if releases { Alignment::Released } else { Alignment::Ignored };
+            assert_eq!(aligner.handle_abort(CheckpointId(id)), expected, "seed {seed}");
             ended = ended.max(id);
             continue;
         }
         // A blocked channel is not read.
-        let open: Vec<_> = (0..channels)
-            .filter(|channel| !aligner.is_blocked(*channel))
-            .collect();
+        let open: Vec<_> = (0..channels).filter(|channel| !aligner.is_blocked(*channel)).collect();
         assert!(!open.is_empty(), "seed {seed}: all channels are blocked");
         let channel = open[random.below(open.len() as u64) as usize];
         let id = next[channel] + u64::from(random.chance(10));
@@ -183,11 +147,8 @@ fn explore(seed: u64) -> u64 {
             Alignment::Waiting => assert!(!gives_up && channels > 1, "seed {seed}"),
             Alignment::Ignored => panic!("seed {seed}: barrier {id} ignored"),
         }
-        let expected_blocked = if matches!(answer, Alignment::Aligned { .. }) {
-            0
-        } else {
-            arrived
-        };
+        let expected_blocked =
+            if matches!(answer, Alignment::Aligned { .. }) { 0 } else { arrived };
         assert_eq!(blocked(&aligner).len(), expected_blocked, "seed {seed}");
     }
     alignments

@@ -28,20 +28,12 @@ struct Request {
 
 impl Commits {
     pub(super) fn new(resend_ms: i64) -> Self {
-        Self {
-            resend_ms,
-            entries: Vec::new(),
-            requested: None,
-            failures: 0,
-        }
+        Self { resend_ms, entries: Vec::new(), requested: None, failures: 0 }
     }
 
     /// The checkpoint is published.
     pub(super) fn add(&mut self, id: CheckpointId, committables: Vec<SinkCommittables>) {
-        if committables
-            .iter()
-            .any(|part| !part.committables.is_empty())
-        {
+        if committables.iter().any(|part| !part.committables.is_empty()) {
             self.entries.push((id, committables));
         }
     }
@@ -84,11 +76,7 @@ impl Commits {
 
     /// The commit failed; it is tried again after a pause that grows.
     pub(super) fn fail(&mut self, now: i64, upto: CheckpointId) {
-        if let Some(request) = self
-            .requested
-            .as_mut()
-            .filter(|request| request.upto == upto)
-        {
+        if let Some(request) = self.requested.as_mut().filter(|request| request.upto == upto) {
             self.failures = self.failures.saturating_add(1);
             request.again_at = now.saturating_add(back_off(self.resend_ms, self.failures));
         }
@@ -101,9 +89,7 @@ impl Commits {
 
     /// When [`Self::next_request`] may have something new.
     pub(super) fn deadline(&self) -> Option<i64> {
-        self.requested
-            .filter(|_| !self.entries.is_empty())
-            .map(|request| request.again_at)
+        self.requested.filter(|_| !self.entries.is_empty()).map(|request| request.again_at)
     }
 }
 
@@ -113,21 +99,12 @@ mod tests {
     use crate::{CheckpointId, SinkCommittables};
 
     fn one(byte: u8) -> Vec<SinkCommittables> {
-        vec![SinkCommittables {
-            sink: "out".into(),
-            committables: vec![vec![byte]],
-        }]
+        vec![SinkCommittables { sink: "out".into(), committables: vec![vec![byte]] }]
     }
 
     fn bytes(request: Option<(CheckpointId, Vec<SinkCommittables>)>) -> Option<(u64, Vec<u8>)> {
         let (upto, all) = request?;
-        Some((
-            upto.0,
-            all.into_iter()
-                .flat_map(|part| part.committables)
-                .flatten()
-                .collect(),
-        ))
+        Some((upto.0, all.into_iter().flat_map(|part| part.committables).flatten().collect()))
     }
 
     #[test]

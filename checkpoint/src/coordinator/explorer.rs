@@ -65,17 +65,13 @@ impl World {
         let elements: Vec<_> = (0..=random.below(3)).map(|_| random.below(250)).collect();
         let sinks = 1 + random.below(3) as usize;
         let sources = (0..elements.len() as u32).map(|index| (SOURCES_TASK, index));
-        let all = sources
-            .clone()
-            .chain((0..sinks as u32).map(|index| (SINKS_TASK, index)));
+        let all = sources.clone().chain((0..sinks as u32).map(|index| (SINKS_TASK, index)));
         let config = CoordinatorConfig {
             interval_ms: random.chance(80).then(|| 20 + random.below(300) as i64),
             timeout_ms: 200 + random.below(2_000) as i64,
             resend_ms: 40 + random.below(100) as i64,
             subtasks: all.map(|(task, index)| SubtaskId { task, index }).collect(),
-            sources: sources
-                .map(|(task, index)| SubtaskId { task, index })
-                .collect(),
+            sources: sources.map(|(task, index)| SubtaskId { task, index }).collect(),
             first_id: CheckpointId(1),
             pending_commits: Vec::new(),
         };
@@ -108,11 +104,7 @@ impl World {
             pending_commits = newest.committables.clone();
         }
         let first_id = self.outside.greatest_id.next();
-        let config = CoordinatorConfig {
-            first_id,
-            pending_commits,
-            ..self.config.clone()
-        };
+        let config = CoordinatorConfig { first_id, pending_commits, ..self.config.clone() };
         self.coordinator = Coordinator::new(config, self.now);
         self.down.clear();
         self.up.clear();
@@ -122,10 +114,7 @@ impl World {
 
     fn step(&mut self, settled: bool) -> Option<Outcome> {
         self.now += self.random.below(4) as i64;
-        let due = self
-            .coordinator
-            .next_deadline()
-            .is_some_and(|due| due <= self.now);
+        let due = self.coordinator.next_deadline().is_some_and(|due| due <= self.now);
         if due && self.random.chance(70) {
             self.coordinator.handle_tick(self.now);
         }
@@ -159,12 +148,7 @@ impl World {
     }
 
     fn tell_all(&mut self, message: Down) {
-        self.down.extend(
-            self.config
-                .subtasks
-                .iter()
-                .map(|subtask| (*subtask, message)),
-        );
+        self.down.extend(self.config.subtasks.iter().map(|subtask| (*subtask, message)));
     }
 
     /// Takes any message, or a copy of it, or loses it; the oldest one once things have settled.
@@ -218,35 +202,18 @@ impl World {
 
     fn publish(&mut self, manifest: PendingManifest, settled: bool) {
         let (seed, id) = (self.seed, manifest.id);
-        assert!(
-            id > self.last_publish,
-            "seed {seed}: {id} after {}",
-            self.last_publish
-        );
+        assert!(id > self.last_publish, "seed {seed}: {id} after {}", self.last_publish);
         self.last_publish = id;
-        let answered: Vec<_> = manifest
-            .subtasks
-            .iter()
-            .map(|record| record.subtask)
-            .collect();
-        assert_eq!(
-            answered, self.config.subtasks,
-            "seed {seed}: {id} lacks acknowledgements"
-        );
-        self.subtasks
-            .check_cut(&manifest)
-            .unwrap_or_else(|fault| panic!("seed {seed}: {fault}"));
+        let answered: Vec<_> = manifest.subtasks.iter().map(|record| record.subtask).collect();
+        assert_eq!(answered, self.config.subtasks, "seed {seed}: {id} lacks acknowledgements");
+        self.subtasks.check_cut(&manifest).unwrap_or_else(|fault| panic!("seed {seed}: {fault}"));
         let fails = !settled && self.random.chance(15);
         // Whether a publication that failed took place is not known to the driver.
         if !fails || self.random.chance(50) {
             self.outside.published.insert(id, manifest);
             self.outside.unheard += u64::from(fails);
         }
-        self.up.push(if fails {
-            Up::PublishFailed(id)
-        } else {
-            Up::Published(id)
-        });
+        self.up.push(if fails { Up::PublishFailed(id) } else { Up::Published(id) });
     }
 
     fn commit(&mut self, upto: CheckpointId, all: &[SinkCommittables], settled: bool) {
@@ -255,51 +222,29 @@ impl World {
         let covered: BTreeSet<_> = covered.flat_map(|(_, m)| flat(&m.committables)).collect();
         let fails = !settled && self.random.chance(15);
         for committable in flat(all) {
-            assert!(
-                covered.contains(&committable),
-                "seed {seed}: committed before its manifest"
-            );
+            assert!(covered.contains(&committable), "seed {seed}: committed before its manifest");
             // A commit that fails has done a part of its work.
             if !fails || self.random.chance(50) {
                 self.outside.committed.insert(committable.clone());
             }
         }
-        self.up.push(if fails {
-            Up::CommitFailed(upto)
-        } else {
-            Up::Committed(upto)
-        });
+        self.up.push(if fails { Up::CommitFailed(upto) } else { Up::Committed(upto) });
     }
 
     /// Every element that is covered is committed, of exactly one attempt.
     fn check_end(&self, outcome: Outcome) {
         let seed = self.seed;
         let stopped = outcome == Outcome::Stopped;
-        assert!(
-            !stopped || self.stop_requested,
-            "seed {seed}: nobody asked for a stop"
-        );
+        assert!(!stopped || self.stop_requested, "seed {seed}: nobody asked for a stop");
         let expected = self.subtasks.elements_read();
         if !stopped {
             let all: u64 = self.elements.iter().sum();
-            assert_eq!(
-                expected.len() as u64,
-                all,
-                "seed {seed}: finished before the end"
-            );
+            assert_eq!(expected.len() as u64, all, "seed {seed}: finished before the end");
         }
-        let committed: Vec<_> = self
-            .outside
-            .committed
-            .iter()
-            .map(|bytes| subtasks::element_of(bytes))
-            .collect();
+        let committed: Vec<_> =
+            self.outside.committed.iter().map(|bytes| subtasks::element_of(bytes)).collect();
         let distinct: BTreeSet<_> = committed.iter().copied().collect();
-        assert_eq!(
-            committed.len(),
-            distinct.len(),
-            "seed {seed}: two attempts commit one element"
-        );
+        assert_eq!(committed.len(), distinct.len(), "seed {seed}: two attempts commit one element");
         assert_eq!(distinct, expected, "seed {seed}: elements are lost");
     }
 }
@@ -310,10 +255,7 @@ fn flat(committables: &[SinkCommittables]) -> impl Iterator<Item = &Vec<u8>> {
 
 fn run(seed: u64, totals: &mut Totals) {
     let mut world = World::new(seed);
-    let stop_at = world
-        .random
-        .chance(30)
-        .then(|| world.random.below(UNSETTLED_STEPS / 4));
+    let stop_at = world.random.chance(30).then(|| world.random.below(UNSETTLED_STEPS / 4));
     let crash_chance = [0, 0, 1, 4][world.random.below(4) as usize];
     for step in 0..MOST_STEPS {
         let settled = step > UNSETTLED_STEPS;
@@ -347,18 +289,8 @@ fn every_element_is_committed_once_under_every_schedule() {
         run(seed, &mut totals);
     }
     // The explorer must see what it is for.
-    let Totals {
-        finished,
-        stopped,
-        crashes,
-        published,
-        aborted,
-        unheard,
-    } = totals;
+    let Totals { finished, stopped, crashes, published, aborted, unheard } = totals;
     assert!(finished > 1_000 && stopped > 100, "few ends: {totals:?}");
     assert!(crashes > 300 && unheard > 100, "few faults: {totals:?}");
-    assert!(
-        published > 4_000 && aborted > 2_000,
-        "few checkpoints: {totals:?}"
-    );
+    assert!(published > 4_000 && aborted > 2_000, "few checkpoints: {totals:?}");
 }

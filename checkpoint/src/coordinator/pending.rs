@@ -37,13 +37,7 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn new(id: CheckpointId, kind: BarrierKind, expected: &[SubtaskId]) -> Self {
         let answers = expected.iter().map(|subtask| (*subtask, None)).collect();
-        Self {
-            id,
-            kind,
-            started: 0,
-            resend_at: 0,
-            answers,
-        }
+        Self { id, kind, started: 0, resend_at: 0, answers }
     }
 
     /// Takes an answer; the second of a subtask and those of unknown ones are ignored.
@@ -65,16 +59,9 @@ impl Pending {
 
     /// The first subtasks that have not answered, and how many there are, for messages.
     pub(super) fn missing_text(&self) -> String {
-        let missing: Vec<_> = self
-            .answers
-            .iter()
-            .filter(|(_, answer)| answer.is_none())
-            .collect();
-        let first: Vec<_> = missing
-            .iter()
-            .take(4)
-            .map(|(subtask, _)| subtask.to_string())
-            .collect();
+        let missing: Vec<_> = self.answers.iter().filter(|(_, answer)| answer.is_none()).collect();
+        let first: Vec<_> =
+            missing.iter().take(4).map(|(subtask, _)| subtask.to_string()).collect();
         format!(
             "{} of {} subtasks missing: {}",
             missing.len(),
@@ -89,10 +76,7 @@ impl Pending {
         let mut subtasks = Vec::with_capacity(self.answers.len());
         for (subtask, answer) in self.answers {
             let Some(mut snapshot) = answer else { continue };
-            merge_committables(
-                &mut committables,
-                std::mem::take(&mut snapshot.committables),
-            );
+            merge_committables(&mut committables, std::mem::take(&mut snapshot.committables));
             subtasks.push(SubtaskRecord { subtask, snapshot });
         }
         (subtasks, committables)

@@ -28,18 +28,10 @@ pub(super) struct Next {
 /// missed is not made up for, so a slow checkpoint is followed by one other and never by a burst.
 pub(super) fn next_checkpoint(situation: &Situation) -> Option<Next> {
     if let Some(kind) = situation.last_kind {
-        return Some(Next {
-            due: situation.not_before,
-            kind,
-        });
+        return Some(Next { due: situation.not_before, kind });
     }
-    let periodic = situation
-        .previous_start
-        .saturating_add(situation.interval_ms?.max(1));
-    Some(Next {
-        due: periodic.max(situation.not_before),
-        kind: BarrierKind::Checkpoint,
-    })
+    let periodic = situation.previous_start.saturating_add(situation.interval_ms?.max(1));
+    Some(Next { due: periodic.max(situation.not_before), kind: BarrierKind::Checkpoint })
 }
 
 /// How long to wait after so many failures in a row: doubles up to 32 times the base.
@@ -53,42 +45,25 @@ mod tests {
     use super::{Next, Situation, back_off, next_checkpoint};
     use crate::BarrierKind;
 
-    const RUNNING: Situation = Situation {
-        interval_ms: Some(100),
-        previous_start: 950,
-        not_before: 0,
-        last_kind: None,
-    };
+    const RUNNING: Situation =
+        Situation { interval_ms: Some(100), previous_start: 950, not_before: 0, last_kind: None };
 
     #[test]
     fn periodic_checkpoints_keep_their_distance() {
         let kind = BarrierKind::Checkpoint;
         assert_eq!(next_checkpoint(&RUNNING), Some(Next { due: 1_050, kind }));
-        let failed = Situation {
-            not_before: 1_060,
-            ..RUNNING
-        };
+        let failed = Situation { not_before: 1_060, ..RUNNING };
         assert_eq!(next_checkpoint(&failed), Some(Next { due: 1_060, kind }));
-        let none = Situation {
-            interval_ms: None,
-            ..RUNNING
-        };
+        let none = Situation { interval_ms: None, ..RUNNING };
         assert_eq!(next_checkpoint(&none), None);
     }
 
     #[test]
     fn the_last_checkpoint_does_not_wait_for_the_interval() {
         for kind in [BarrierKind::Stop, BarrierKind::Final] {
-            let ending = Situation {
-                last_kind: Some(kind),
-                interval_ms: None,
-                ..RUNNING
-            };
+            let ending = Situation { last_kind: Some(kind), interval_ms: None, ..RUNNING };
             assert_eq!(next_checkpoint(&ending), Some(Next { due: 0, kind }));
-            let failed = Situation {
-                not_before: 1_001,
-                ..ending
-            };
+            let failed = Situation { not_before: 1_001, ..ending };
             assert_eq!(next_checkpoint(&failed), Some(Next { due: 1_001, kind }));
         }
     }

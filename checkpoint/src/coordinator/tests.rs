@@ -29,43 +29,21 @@ fn commands(coordinator: &mut Coordinator) -> Vec<Command> {
 }
 
 fn one(byte: u8) -> Vec<SinkCommittables> {
-    vec![SinkCommittables {
-        sink: "out".into(),
-        committables: vec![vec![byte]],
-    }]
+    vec![SinkCommittables { sink: "out".into(), committables: vec![vec![byte]] }]
 }
 
 fn bytes(committables: &[SinkCommittables]) -> Vec<u8> {
-    committables
-        .iter()
-        .flat_map(|part| &part.committables)
-        .flatten()
-        .copied()
-        .collect()
+    committables.iter().flat_map(|part| &part.committables).flatten().copied().collect()
 }
 
 fn ack(coordinator: &mut Coordinator, now: i64, subtask: SubtaskId, id: u64, byte: Option<u8>) {
     let committables = byte.map(one).unwrap_or_default();
-    let payload = SubtaskSnapshot {
-        committables,
-        ..SubtaskSnapshot::default()
-    };
-    coordinator.handle_ack(
-        now,
-        SubtaskAck {
-            subtask,
-            id: CheckpointId(id),
-            payload,
-        },
-    );
+    let payload = SubtaskSnapshot { committables, ..SubtaskSnapshot::default() };
+    coordinator.handle_ack(now, SubtaskAck { subtask, id: CheckpointId(id), payload });
 }
 
 fn trigger(id: u64, kind: BarrierKind) -> Command {
-    Command::Trigger {
-        subtask: SOURCE,
-        id: CheckpointId(id),
-        kind,
-    }
+    Command::Trigger { subtask: SOURCE, id: CheckpointId(id), kind }
 }
 
 fn given_up(id: u64) -> [Command; 2] {
@@ -79,23 +57,12 @@ fn collect(coordinator: &mut Coordinator, now: i64, id: u64, byte: u8, expected:
     assert_eq!(commands(coordinator), []);
     ack(coordinator, now, SINK, id, Some(byte));
     let all = commands(coordinator);
-    let [Command::Publish(manifest)] = all.as_slice() else {
-        panic!("{all:?}")
-    };
+    let [Command::Publish(manifest)] = all.as_slice() else { panic!("{all:?}") };
     assert_eq!(manifest.id, CheckpointId(id));
     assert_eq!(bytes(&manifest.committables), expected);
-    let order: Vec<_> = manifest
-        .subtasks
-        .iter()
-        .map(|record| record.subtask)
-        .collect();
+    let order: Vec<_> = manifest.subtasks.iter().map(|record| record.subtask).collect();
     assert_eq!(order, [SOURCE, SINK]);
-    assert!(
-        manifest
-            .subtasks
-            .iter()
-            .all(|record| record.snapshot.committables.is_empty())
-    );
+    assert!(manifest.subtasks.iter().all(|record| record.snapshot.committables.is_empty()));
 }
 
 #[test]
@@ -105,20 +72,11 @@ fn a_checkpoint_goes_through_its_steps() {
     coordinator.handle_tick(999);
     assert_eq!(commands(&mut coordinator), []);
     coordinator.handle_tick(1_000);
-    assert_eq!(
-        commands(&mut coordinator),
-        [trigger(1, BarrierKind::Checkpoint)]
-    );
+    assert_eq!(commands(&mut coordinator), [trigger(1, BarrierKind::Checkpoint)]);
     collect(&mut coordinator, 1_020, 1, 7, &[7]);
     coordinator.handle_published(1_030, CheckpointId(1));
     let (id, upto) = (CheckpointId(1), CheckpointId(1));
-    let expected = [
-        Command::Completed { id },
-        Command::Commit {
-            upto,
-            committables: one(7),
-        },
-    ];
+    let expected = [Command::Completed { id }, Command::Commit { upto, committables: one(7) }];
     assert_eq!(commands(&mut coordinator), expected);
     assert_eq!(coordinator.last_completed(), Some((id, 30)));
     coordinator.handle_committed(1_040, upto);
@@ -126,17 +84,10 @@ fn a_checkpoint_goes_through_its_steps() {
     // The interval counts from the start, and what was missed is not made up for.
     assert_eq!(coordinator.next_deadline(), Some(2_000));
     coordinator.handle_tick(5_500);
-    assert_eq!(
-        commands(&mut coordinator),
-        [trigger(2, BarrierKind::Checkpoint)]
-    );
+    assert_eq!(commands(&mut coordinator), [trigger(2, BarrierKind::Checkpoint)]);
     collect(&mut coordinator, 5_510, 2, 8, &[8]);
     coordinator.handle_published(5_520, CheckpointId(2));
-    assert_eq!(
-        coordinator.next_deadline(),
-        Some(5_620),
-        "the commit's repetition"
-    );
+    assert_eq!(coordinator.next_deadline(), Some(5_620), "the commit's repetition");
     coordinator.handle_committed(5_530, CheckpointId(2));
     assert_eq!(coordinator.next_deadline(), Some(6_500));
     assert_eq!((coordinator.completed(), coordinator.aborted()), (2, 0));
@@ -146,35 +97,20 @@ fn a_checkpoint_goes_through_its_steps() {
 fn sources_that_do_not_answer_are_told_again_and_then_given_up() {
     let mut coordinator = start(config());
     coordinator.handle_tick(1_000);
-    assert_eq!(
-        commands(&mut coordinator),
-        [trigger(1, BarrierKind::Checkpoint)]
-    );
+    assert_eq!(commands(&mut coordinator), [trigger(1, BarrierKind::Checkpoint)]);
     assert_eq!(coordinator.next_deadline(), Some(1_100));
     coordinator.handle_tick(1_100);
-    assert_eq!(
-        commands(&mut coordinator),
-        [trigger(1, BarrierKind::Checkpoint)]
-    );
+    assert_eq!(commands(&mut coordinator), [trigger(1, BarrierKind::Checkpoint)]);
     ack(&mut coordinator, 1_150, SOURCE, 1, None);
     coordinator.handle_tick(1_200);
     assert_eq!(commands(&mut coordinator), [], "the source has answered");
     coordinator.handle_tick(1_500);
     assert_eq!(commands(&mut coordinator), given_up(1));
     let reason = coordinator.last_failure().expect("it failed").to_owned();
-    assert_eq!(
-        reason,
-        "checkpoint 1: timed out, 1 of 2 subtasks missing: 1/0"
-    );
-    assert_eq!(
-        (coordinator.aborted(), coordinator.consecutive_failures()),
-        (1, 1)
-    );
+    assert_eq!(reason, "checkpoint 1: timed out, 1 of 2 subtasks missing: 1/0");
+    assert_eq!((coordinator.aborted(), coordinator.consecutive_failures()), (1, 1));
     coordinator.handle_tick(2_000);
-    assert_eq!(
-        commands(&mut coordinator),
-        [trigger(2, BarrierKind::Checkpoint)]
-    );
+    assert_eq!(commands(&mut coordinator), [trigger(2, BarrierKind::Checkpoint)]);
     // What is left of the first attempt does not count for the second.
     ack(&mut coordinator, 2_001, SINK, 1, Some(1));
     coordinator.handle_decline(2_002, SINK, CheckpointId(1), "late");
@@ -191,30 +127,15 @@ fn doubled_and_foreign_acks_do_not_count() {
     for byte in [1, 2, 3] {
         ack(&mut coordinator, 1_001, SOURCE, 1, Some(byte));
     }
-    ack(
-        &mut coordinator,
-        1_001,
-        SubtaskId { task: 9, index: 0 },
-        1,
-        None,
-    );
+    ack(&mut coordinator, 1_001, SubtaskId { task: 9, index: 0 }, 1, None);
     ack(&mut coordinator, 1_001, SINK, 2, None);
     ack(&mut coordinator, 1_001, SINK, 0, None);
     assert_eq!(commands(&mut coordinator), []);
-    assert_eq!(
-        coordinator.in_flight(),
-        Some((CheckpointId(1), BarrierKind::Checkpoint))
-    );
+    assert_eq!(coordinator.in_flight(), Some((CheckpointId(1), BarrierKind::Checkpoint)));
     ack(&mut coordinator, 1_002, SINK, 1, None);
     let all = commands(&mut coordinator);
-    let [Command::Publish(manifest)] = all.as_slice() else {
-        panic!("{all:?}")
-    };
-    assert_eq!(
-        bytes(&manifest.committables),
-        [1],
-        "the first answer counts"
-    );
+    let [Command::Publish(manifest)] = all.as_slice() else { panic!("{all:?}") };
+    assert_eq!(bytes(&manifest.committables), [1], "the first answer counts");
 }
 
 #[test]
@@ -224,11 +145,7 @@ fn a_declined_checkpoint_is_given_up() {
     let _ = commands(&mut coordinator);
     coordinator.handle_decline(1_010, SINK, CheckpointId(1), "disk is full");
     assert_eq!(commands(&mut coordinator), given_up(1));
-    assert!(
-        coordinator
-            .last_failure()
-            .is_some_and(|text| text.contains("disk is full"))
-    );
+    assert!(coordinator.last_failure().is_some_and(|text| text.contains("disk is full")));
 }
 
 #[test]
@@ -244,13 +161,7 @@ fn what_is_not_committed_stays_in_later_manifests() {
     // The commit is asked for again after the pause.
     coordinator.handle_tick(1_103);
     let upto = CheckpointId(1);
-    assert_eq!(
-        commands(&mut coordinator),
-        [Command::Commit {
-            upto,
-            committables: one(1)
-        }]
-    );
+    assert_eq!(commands(&mut coordinator), [Command::Commit { upto, committables: one(1) }]);
     coordinator.handle_tick(2_000);
     let _ = commands(&mut coordinator);
     collect(&mut coordinator, 2_001, 2, 2, &[1, 2]);
@@ -258,13 +169,7 @@ fn what_is_not_committed_stays_in_later_manifests() {
     coordinator.handle_committed(2_002, CheckpointId(1));
     coordinator.handle_published(2_003, CheckpointId(2));
     let (id, upto) = (CheckpointId(2), CheckpointId(2));
-    let expected = [
-        Command::Completed { id },
-        Command::Commit {
-            upto,
-            committables: one(2),
-        },
-    ];
+    let expected = [Command::Completed { id }, Command::Commit { upto, committables: one(2) }];
     assert_eq!(commands(&mut coordinator), expected);
 }
 

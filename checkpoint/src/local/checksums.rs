@@ -53,13 +53,7 @@ impl Checksums {
 
     /// Remembers the checksum of a file that is durable.
     pub(crate) fn remember(&mut self, metadata: &Metadata, id: CheckpointId, crc32: u32) {
-        self.known.insert(
-            Identity::of(metadata),
-            Known {
-                crc32,
-                last_used: id,
-            },
-        );
+        self.known.insert(Identity::of(metadata), Known { crc32, last_used: id });
     }
 
     /// Forgets what no checkpoint from this one on has used.

@@ -21,20 +21,16 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn new(sync: SyncFile) -> Self {
-        Self {
-            sync,
-            poisoned: None,
-        }
+        Self { sync, poisoned: None }
     }
 
     /// Fails if an earlier sync failed.
     pub(crate) fn check(&self) -> Result<()> {
         match &self.poisoned {
             None => Ok(()),
-            Some((path, detail)) => Err(Error::Poisoned {
-                path: path.clone(),
-                detail: detail.clone(),
-            }),
+            Some((path, detail)) => {
+                Err(Error::Poisoned { path: path.clone(), detail: detail.clone() })
+            }
         }
     }
 
@@ -42,8 +38,7 @@ impl Disk {
     pub(crate) fn write_file(&mut self, path: &Path, bytes: &[u8]) -> Result<()> {
         self.check()?;
         let mut file = File::create(path).map_err(|error| Error::io("create", path, error))?;
-        file.write_all(bytes)
-            .map_err(|error| Error::io("write", path, error))?;
+        file.write_all(bytes).map_err(|error| Error::io("write", path, error))?;
         self.sync_open(path, &file)
     }
 

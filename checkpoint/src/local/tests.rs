@@ -32,38 +32,19 @@ fn manifest(id: CheckpointId, parts: &[PartFile]) -> Manifest {
         watermark: 0,
     };
     let operators = parts.iter().enumerate().map(operator).collect();
-    let snapshot = SubtaskSnapshot {
-        operators,
-        ..SubtaskSnapshot::default()
-    };
-    let subtasks = vec![SubtaskRecord {
-        subtask: SubtaskId::default(),
-        snapshot,
-    }];
-    Manifest {
-        id,
-        subtasks,
-        ..sample::manifest()
-    }
+    let snapshot = SubtaskSnapshot { operators, ..SubtaskSnapshot::default() };
+    let subtasks = vec![SubtaskRecord { subtask: SubtaskId::default(), snapshot }];
+    Manifest { id, subtasks, ..sample::manifest() }
 }
 
 fn publish(store: &mut LocalStore, id: u64) -> PartFile {
-    let part = store
-        .write_part(CheckpointId(id), "part", b"contents")
-        .expect("writes");
-    store
-        .publish(&manifest(CheckpointId(id), std::slice::from_ref(&part)))
-        .expect("publishes");
+    let part = store.write_part(CheckpointId(id), "part", b"contents").expect("writes");
+    store.publish(&manifest(CheckpointId(id), std::slice::from_ref(&part))).expect("publishes");
     part
 }
 
 fn numbers(store: &LocalStore) -> Vec<u64> {
-    store
-        .list()
-        .expect("lists")
-        .into_iter()
-        .map(|id| id.0)
-        .collect()
+    store.list().expect("lists").into_iter().map(|id| id.0).collect()
 }
 
 fn file(dir: &Path, id: u64, name: &str) -> PathBuf {
@@ -83,10 +64,7 @@ fn what_is_published_is_found_again() {
     assert_eq!(found, manifest(ID, std::slice::from_ref(&part)));
     assert_eq!(store.read_part(ID, &part).expect("sound"), b"contents");
     assert_eq!(store.next_id(), CheckpointId(8));
-    assert!(matches!(
-        store.load(CheckpointId(6)),
-        Err(Error::NotFound { .. })
-    ));
+    assert!(matches!(store.load(CheckpointId(6)), Err(Error::NotFound { .. })));
 }
 
 #[test]
@@ -94,9 +72,7 @@ fn what_is_not_published_is_deleted_at_open() {
     let dir = scratch();
     let mut store = open(dir.path());
     publish(&mut store, 7);
-    store
-        .write_part(CheckpointId(8), "part", b"half")
-        .expect("writes");
+    store.write_part(CheckpointId(8), "part", b"half").expect("writes");
     fs::write(file(dir.path(), 8, "manifest.tmp"), b"thalweg-manif").expect("writes");
     fs::write(store.work_directory().join("scratch"), b"").expect("writes");
     fs::create_dir(dir.path().join("checkpoints/mine")).expect("creates");
@@ -105,15 +81,8 @@ fn what_is_not_published_is_deleted_at_open() {
     assert_eq!(numbers(&store), [7]);
     assert!(!file(dir.path(), 8, "").exists());
     assert!(!store.work_directory().join("scratch").exists());
-    assert!(
-        dir.path().join("checkpoints/mine").exists(),
-        "not made by the store"
-    );
-    assert_eq!(
-        store.next_id(),
-        CheckpointId(9),
-        "a number is not used again"
-    );
+    assert!(dir.path().join("checkpoints/mine").exists(), "not made by the store");
+    assert_eq!(store.next_id(), CheckpointId(9), "a number is not used again");
 }
 
 #[test]
@@ -122,9 +91,7 @@ fn a_damaged_manifest_stops_the_job_and_deletes_nothing() {
     let mut store = open(dir.path());
     publish(&mut store, 7);
     publish(&mut store, 8);
-    store
-        .write_part(CheckpointId(9), "part", b"half")
-        .expect("writes");
+    store.write_part(CheckpointId(9), "part", b"half").expect("writes");
     drop(store);
     let path = file(dir.path(), 8, "manifest");
     let mut bytes = fs::read(&path).expect("reads");
@@ -132,10 +99,7 @@ fn a_damaged_manifest_stops_the_job_and_deletes_nothing() {
     fs::write(&path, bytes).expect("writes");
     let store = open(dir.path());
     let error = store.latest().expect_err("damaged");
-    assert!(
-        matches!(&error, Error::Damaged { id, .. } if id.0 == 8),
-        "{error}"
-    );
+    assert!(matches!(&error, Error::Damaged { id, .. } if id.0 == 8), "{error}");
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("0000000008/manifest"), "{error}");
     assert!(file(dir.path(), 9, "part").exists());
@@ -149,10 +113,7 @@ fn a_manifest_of_another_number_is_damage() {
     publish(&mut open(dir.path()), 7);
     fs::rename(file(dir.path(), 7, ""), file(dir.path(), 9, "")).expect("renames");
     let error = open(dir.path()).latest().expect_err("moved");
-    assert!(
-        error.to_string().contains("manifest of checkpoint 7"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("manifest of checkpoint 7"), "{error}");
 }
 
 #[test]
@@ -173,10 +134,7 @@ fn every_damage_of_a_part_is_found() {
     }
     fs::remove_file(&path).expect("deletes");
     let error = store.read_part(ID, &part).expect_err("missing");
-    assert!(
-        error.to_string().contains("0000000007/part: is missing"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("0000000007/part: is missing"), "{error}");
 }
 
 fn table_files(dir: &Path, names: &[&str]) {
@@ -197,9 +155,7 @@ fn a_directory_is_adopted_and_checked() {
     let names: Vec<_> = part.files.iter().map(|file| file.name.as_str()).collect();
     assert_eq!(names, ["1.sst", "2.sst", "CURRENT"]);
     assert_eq!(part.bytes, 17 + 17 + 19);
-    store
-        .publish(&manifest(ID, std::slice::from_ref(&part)))
-        .expect("publishes");
+    store.publish(&manifest(ID, std::slice::from_ref(&part))).expect("publishes");
     let path = store.part_directory(ID, &part).expect("sound");
     let table = path.join("2.sst");
     fs::write(&table, b"contents of 2.ssT").expect("writes");
@@ -208,10 +164,7 @@ fn a_directory_is_adopted_and_checked() {
     fs::remove_file(&table).expect("deletes");
     assert!(store.part_directory(ID, &part).is_err());
     // File and directory are not mixed up.
-    assert_eq!(
-        store.read_part(ID, &part).expect_err("no file").kind(),
-        ErrorKind::Bug
-    );
+    assert_eq!(store.read_part(ID, &part).expect_err("no file").kind(), ErrorKind::Bug);
 }
 
 #[test]
@@ -220,9 +173,7 @@ fn a_directory_within_a_directory_is_refused() {
     let mut store = open(dir.path());
     let made = store.work_directory().join("made");
     fs::create_dir_all(made.join("nested")).expect("creates");
-    let error = store
-        .adopt_directory(ID, "table", &made)
-        .expect_err("not a plain file");
+    let error = store.adopt_directory(ID, "table", &made).expect_err("not a plain file");
     assert!(error.to_string().contains("nested"), "{error}");
 }
 
@@ -242,18 +193,13 @@ fn another_job_is_refused_and_loses_nothing() {
     let dir = scratch();
     let mut store = open(dir.path());
     publish(&mut store, 7);
-    store
-        .write_part(CheckpointId(8), "part", b"half")
-        .expect("writes");
+    store.write_part(CheckpointId(8), "part", b"half").expect("writes");
     fs::write(store.work_directory().join("scratch"), b"").expect("writes");
     drop(store);
     let error = LocalStore::open(dir.path(), "other").expect_err("of another job");
     assert_eq!(error.kind(), ErrorKind::Config);
     let text = error.to_string();
-    assert!(
-        text.contains("\"sample\"") && text.contains("\"other\""),
-        "{text}"
-    );
+    assert!(text.contains("\"sample\"") && text.contains("\"other\""), "{text}");
     assert!(file(dir.path(), 8, "part").exists());
     assert!(dir.path().join("work/scratch").exists());
 }
@@ -266,10 +212,7 @@ fn useless_paths_say_why() {
     let error = LocalStore::open(&path, "sample").expect_err("a file");
     assert!(matches!(error, Error::NotADirectory { .. }), "{error}");
     let error = LocalStore::open(&path.join("below"), "sample").expect_err("below a file");
-    assert!(
-        matches!(&error, Error::NotADirectory { path: file } if *file == path),
-        "{error}"
-    );
+    assert!(matches!(&error, Error::NotADirectory { path: file } if *file == path), "{error}");
     let deep = dir.path().join("a/b/c");
     LocalStore::open(&deep, "sample").expect("what is above is created");
     assert!(deep.join("LOCK").exists());
@@ -308,19 +251,11 @@ fn a_manifest_without_its_parts_is_refused() {
     let dir = scratch();
     let mut store = open(dir.path());
     let missing = sample::part("part", b"contents");
-    let error = store
-        .publish(&manifest(ID, std::slice::from_ref(&missing)))
-        .expect_err("missing");
+    let error = store.publish(&manifest(ID, std::slice::from_ref(&missing))).expect_err("missing");
     assert!(error.to_string().contains("is missing"), "{error}");
     store.write_part(ID, "part", b"content").expect("writes");
-    assert!(
-        store.publish(&manifest(ID, &[missing])).is_err(),
-        "too short"
-    );
-    let other = Manifest {
-        job: "other".into(),
-        ..manifest(ID, &[])
-    };
+    assert!(store.publish(&manifest(ID, &[missing])).is_err(), "too short");
+    let other = Manifest { job: "other".into(), ..manifest(ID, &[]) };
     assert!(store.publish(&other).is_err());
     assert_eq!(numbers(&store), [0; 0]);
 }
@@ -333,20 +268,11 @@ fn old_checkpoints_go_and_so_do_late_parts_of_aborted_ones() {
         publish(&mut store, id);
     }
     for id in [4, 9] {
-        store
-            .write_part(CheckpointId(id), "part", b"late")
-            .expect("writes");
+        store.write_part(CheckpointId(id), "part", b"late").expect("writes");
     }
     store.retain(2).expect("deletes");
     assert_eq!(numbers(&store), [5, 8]);
-    for (id, stays) in [
-        (2, false),
-        (3, false),
-        (4, false),
-        (5, true),
-        (8, true),
-        (9, true),
-    ] {
+    for (id, stays) in [(2, false), (3, false), (4, false), (5, true), (8, true), (9, true)] {
         assert_eq!(file(dir.path(), id, "").exists(), stays, "{id}");
     }
     store.discard(CheckpointId(9)).expect("deletes");

@@ -12,11 +12,9 @@ use super::checksums;
 pub(super) fn decode_manifest(id: CheckpointId, path: &Path, bytes: &[u8]) -> Result<Manifest> {
     match Manifest::decode(path, bytes) {
         Err(Error::Corrupt { path, detail }) => Err(Error::Damaged { id, path, detail }),
-        Ok(manifest) if manifest.id != id => Err(damaged(
-            id,
-            path,
-            format!("it is the manifest of checkpoint {}", manifest.id),
-        )),
+        Ok(manifest) if manifest.id != id => {
+            Err(damaged(id, path, format!("it is the manifest of checkpoint {}", manifest.id)))
+        }
         other => other,
     }
 }
@@ -24,47 +22,27 @@ pub(super) fn decode_manifest(id: CheckpointId, path: &Path, bytes: &[u8]) -> Re
 /// The contents of a file part.
 pub(super) fn read_file(id: CheckpointId, path: &Path, part: &PartFile) -> Result<Vec<u8>> {
     if part.kind != PartKind::Portable {
-        return Err(Error::Refused {
-            id,
-            detail: format!("{} is a directory", part.name),
-        });
+        return Err(Error::Refused { id, detail: format!("{} is a directory", part.name) });
     }
     // Sizes are compared first: a file that has grown is not read into memory.
     check_size(id, path, part.bytes)?;
     let bytes = fs::read(path).map_err(|error| Error::io("read", path, error))?;
-    compare(
-        id,
-        path,
-        (part.bytes, part.crc32),
-        (bytes.len() as u64, crc32fast::hash(&bytes)),
-    )?;
+    compare(id, path, (part.bytes, part.crc32), (bytes.len() as u64, crc32fast::hash(&bytes)))?;
     Ok(bytes)
 }
 
 /// Checks every file of a directory part; files that it does not name are not looked at.
 pub(super) fn check_directory(id: CheckpointId, path: &Path, part: &PartFile) -> Result<()> {
     if part.kind != PartKind::Directory {
-        return Err(Error::Refused {
-            id,
-            detail: format!("{} is a file", part.name),
-        });
+        return Err(Error::Refused { id, detail: format!("{} is a file", part.name) });
     }
     for file in &part.files {
         let path = path.join(&file.name);
         check_size(id, &path, file.bytes)?;
-        compare(
-            id,
-            &path,
-            (file.bytes, file.crc32),
-            checksums::of_file(&path)?,
-        )?;
+        compare(id, &path, (file.bytes, file.crc32), checksums::of_file(&path)?)?;
     }
     if directory_checksum(&part.files) != part.crc32 {
-        return Err(damaged(
-            id,
-            path,
-            "its list of files does not add up".to_owned(),
-        ));
+        return Err(damaged(id, path, "its list of files does not add up".to_owned()));
     }
     Ok(())
 }
@@ -80,10 +58,9 @@ pub(super) fn check_presence(id: CheckpointId, dir: &Path, part: &PartFile) -> R
             .try_for_each(|file| check_size(id, &path.join(&file.name), file.bytes)),
     };
     match sound {
-        Err(Error::Damaged { path, detail, .. }) => Err(Error::Refused {
-            id,
-            detail: format!("part {}: {detail}", path.display()),
-        }),
+        Err(Error::Damaged { path, detail, .. }) => {
+            Err(Error::Refused { id, detail: format!("part {}: {detail}", path.display()) })
+        }
         other => other,
     }
 }
@@ -122,11 +99,9 @@ pub(super) fn directory_checksum(files: &[FileEntry]) -> u32 {
 fn check_size(id: CheckpointId, path: &Path, bytes: u64) -> Result<()> {
     match fs::metadata(path) {
         Ok(found) if found.len() == bytes => Ok(()),
-        Ok(found) => Err(damaged(
-            id,
-            path,
-            format!("has {} bytes instead of {bytes}", found.len()),
-        )),
+        Ok(found) => {
+            Err(damaged(id, path, format!("has {} bytes instead of {bytes}", found.len())))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(damaged(id, path, "is missing".to_owned()))
         }
@@ -146,9 +121,5 @@ fn compare(id: CheckpointId, path: &Path, expected: (u64, u32), found: (u64, u32
 }
 
 fn damaged(id: CheckpointId, path: &Path, detail: String) -> Error {
-    Error::Damaged {
-        id,
-        path: path.to_owned(),
-        detail,
-    }
+    Error::Damaged { id, path: path.to_owned(), detail }
 }

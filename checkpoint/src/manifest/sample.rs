@@ -49,10 +49,7 @@ pub(crate) fn manifest() -> Manifest {
             count(0, 0, 43, Some(part("1-0-count", b"zero"))),
             count(1, 43, 86, None),
         ],
-        committables: vec![SinkCommittables {
-            sink: "out".into(),
-            committables: vec![vec![255]],
-        }],
+        committables: vec![SinkCommittables { sink: "out".into(), committables: vec![vec![255]] }],
     }
 }
 

@@ -64,10 +64,7 @@ fn another_format_says_which_one_is_read() {
     let error = decode(b"thalweg-manifest 2 whatever\n").expect_err("from the future");
     assert_eq!(error.kind(), ErrorKind::Incompatible);
     assert_eq!(FORMAT_VERSION, 1);
-    assert_eq!(
-        error.to_string(),
-        "dir/manifest has manifest format 2, this build reads format 1"
-    );
+    assert_eq!(error.to_string(), "dir/manifest has manifest format 2, this build reads format 1");
 }
 
 #[test]

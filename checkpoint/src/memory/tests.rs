@@ -12,9 +12,7 @@ fn store() -> MemoryStore {
 
 fn write_parts(store: &mut MemoryStore, id: CheckpointId) -> Vec<PartFile> {
     let write = |(name, bytes): (&str, &[u8])| store.write_part(id, name, bytes).expect("writes");
-    [("1-0-count", b"zero".as_slice()), ("1-2-count", b"two")]
-        .map(write)
-        .to_vec()
+    [("1-0-count", b"zero".as_slice()), ("1-2-count", b"two")].map(write).to_vec()
 }
 
 fn publish(store: &mut MemoryStore, id: u64) {
@@ -23,10 +21,7 @@ fn publish(store: &mut MemoryStore, id: u64) {
 }
 
 fn manifest(id: u64) -> Manifest {
-    Manifest {
-        id: CheckpointId(id),
-        ..sample::manifest()
-    }
+    Manifest { id: CheckpointId(id), ..sample::manifest() }
 }
 
 fn arm(store: &MemoryStore, at: StoreOp, fault: StoreFault) {
@@ -47,9 +42,7 @@ fn only_what_is_published_survives_a_crash() {
     restarted.crash();
     assert_eq!(newest(&restarted), Some(7));
     assert_eq!(restarted.next_id(), CheckpointId(9));
-    let error = restarted
-        .publish(&manifest(8))
-        .expect_err("its parts are gone");
+    let error = restarted.publish(&manifest(8)).expect_err("its parts are gone");
     assert!(error.to_string().contains("missing"), "{error}");
     let part = sample::part("1-0-count", b"zero");
     assert_eq!(restarted.read_part(ID, &part).expect("sound"), b"zero");
@@ -57,11 +50,9 @@ fn only_what_is_published_survives_a_crash() {
 
 #[test]
 fn faults_leave_what_they_say() {
-    for (fault, published) in [
-        (StoreFault::Fail, None),
-        (StoreFault::Tear, None),
-        (StoreFault::CrashAfter, Some(7)),
-    ] {
+    for (fault, published) in
+        [(StoreFault::Fail, None), (StoreFault::Tear, None), (StoreFault::CrashAfter, Some(7))]
+    {
         let mut store = store();
         write_parts(&mut store, ID);
         arm(&store, StoreOp::Publish(ID), fault);
@@ -82,9 +73,7 @@ fn a_torn_part_cannot_be_published() {
     write_parts(&mut store, ID);
     arm(&store, StoreOp::WritePart(ID), StoreFault::Tear);
     assert!(store.write_part(ID, "1-0-count", b"zero").is_err());
-    let error = store
-        .publish(&manifest(7))
-        .expect_err("half of it is missing");
+    let error = store.publish(&manifest(7)).expect_err("half of it is missing");
     assert_eq!(error.kind(), ErrorKind::Bug);
     assert_eq!(newest(&store), None);
 }
@@ -97,14 +86,8 @@ fn retention_and_discard_work_as_on_disk() {
     }
     store.discard(CheckpointId(5)).expect("does nothing");
     store.retain(2).expect("deletes");
-    assert_eq!(
-        store.list().expect("lists"),
-        [CheckpointId(3), CheckpointId(5)]
-    );
-    assert!(
-        store.publish(&manifest(4)).is_err(),
-        "older than the newest"
-    );
+    assert_eq!(store.list().expect("lists"), [CheckpointId(3), CheckpointId(5)]);
+    assert!(store.publish(&manifest(4)).is_err(), "older than the newest");
     assert!(store.write_part(CheckpointId(5), "late", b"").is_err());
     write_parts(&mut store, CheckpointId(6));
     store.discard(CheckpointId(6)).expect("deletes");
@@ -115,12 +98,6 @@ fn retention_and_discard_work_as_on_disk() {
 fn another_job_is_refused() {
     let mut store = store();
     publish(&mut store, 7);
-    let other = MemoryStore {
-        job: "other".to_owned(),
-        ..store.clone()
-    };
-    assert_eq!(
-        other.latest().expect_err("of another job").kind(),
-        ErrorKind::Config
-    );
+    let other = MemoryStore { job: "other".to_owned(), ..store.clone() };
+    assert_eq!(other.latest().expect_err("of another job").kind(), ErrorKind::Config);
 }

@@ -56,6 +56,31 @@ pub enum Target {
     },
 }
 
+/// Refuses edges that would leave a subtask without a channel.
+fn check_edge(
+    graph: &JobGraph,
+    partition: Partition,
+    from: NodeId,
+    to: NodeId,
+    wanted: &dyn Fn(NodeId) -> usize,
+) -> Result<()> {
+    let is_whole = match partition {
+        Partition::Global => wanted(to) == 1,
+        Partition::Forward => wanted(from) == wanted(to),
+        _ => true,
+    };
+    if is_whole {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "a {partition} edge leads from {} with parallelism {} to {} with parallelism {}",
+        graph.info(from).whereabouts(),
+        wanted(from),
+        graph.info(to).whereabouts(),
+        wanted(to)
+    )))
+}
+
 impl ExecutionPlan {
     /// Cuts `graph` into tasks, with `parallelism` for operators that do not insist on one.
     ///
@@ -95,6 +120,7 @@ impl ExecutionPlan {
                     });
                     for (from, edge) in inputs {
                         let (from_task, from_node) = place[from.index()];
+                        check_edge(graph, edge.partition, from, node, &wanted)?;
                         let input = plan.tasks[task].inputs.len();
                         plan.tasks[task].inputs.push(TaskInput {
                             task: from_task,

@@ -77,6 +77,16 @@ impl JobGraph {
                 self.info(source).whereabouts()
             )));
         }
+        let mut inputs = self.inputs(node).into_iter().map(|(from, _)| self.has_event_time(from));
+        if let Some(first) = inputs.next()
+            && inputs.any(|other| other != first)
+        {
+            return Err(Error::config(format!(
+                "{} takes records with and without an event time: call `.event_time(…)` behind \
+                 each source, or none",
+                info.whereabouts()
+            )));
+        }
         if info.assigns_event_time {
             let mut at = node;
             while self.info(at).kind != NodeKind::Source {
@@ -102,6 +112,10 @@ impl JobGraph {
              call `.event_time(…)` directly behind each source",
             self.info(node).whereabouts()
         ))
+    }
+
+    fn has_event_time(&self, node: NodeId) -> bool {
+        self.source_without_event_time(node).is_none()
     }
 
     /// A source from which records reach `node` without an event time.

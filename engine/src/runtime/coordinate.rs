@@ -1,7 +1,8 @@
 //! The coordinating thread: carries out what the checkpoint coordinator commands.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ struct Threads {
     workers: Vec<(Sender<(SubtaskId, Control)>, Waker)>,
     reports: Receiver<Report>,
     is_cancelled: Arc<AtomicBool>,
+    /// The newest checkpoint that was given up.
+    aborted: Arc<AtomicU64>,
 }
 
 impl Run<'_> {
@@ -108,10 +111,16 @@ impl Run<'_> {
             workers: Vec::new(),
             reports,
             is_cancelled: is_cancelled.clone(),
+            aborted: Arc::default(),
         };
         let (store, reports) = (self.store.clone(), report.clone());
+        let aborted = threads.aborted.clone();
         threads.start("checkpoint-writer".to_owned(), move || {
-            write_captures(&requests, &reports, store.as_ref());
+            let write = || write_captures(&requests, &reports, store.as_ref(), &aborted);
+            if catch_unwind(AssertUnwindSafe(write)).is_err() {
+                let error = Error::bug("the checkpoint writer panicked, see the message above");
+                let _ = reports.send(Report::Failed(error));
+            }
         })?;
         for (index, (subtasks, parker)) in workers.into_iter().zip(parkers).enumerate() {
             let (control, mailbox) = unbounded();
@@ -148,6 +157,7 @@ impl Run<'_> {
                     Command::Abort { id } => {
                         let reason = coordinator.last_failure().unwrap_or_default();
                         tracing::warn!(checkpoint = id.0, reason, "checkpoint given up");
+                        threads.aborted.store(id.0, Ordering::Relaxed);
                         threads.tell_all(Control::Abort { id }, &coordinator);
                     }
                     Command::Completed { id } => {
@@ -163,7 +173,7 @@ impl Run<'_> {
                     Command::Commit { upto, committables } => {
                         self.commit(&mut coordinator, upto, &committables)?;
                     }
-                    Command::Discard { id } => self.discard(id)?,
+                    Command::Discard { id } => self.discard(id),
                     Command::Shutdown(outcome) => {
                         threads.tell_all(Control::Shutdown, &coordinator);
                         let progress = self.progress(metrics, &coordinator);
@@ -235,14 +245,20 @@ impl Run<'_> {
         let retained = self.config.checkpoints.as_ref().map_or(1, |c| c.retained);
         let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         store.publish(&manifest)?;
-        store.retain(retained)?;
+        if let Err(error) = store.retain(retained) {
+            // Tried again after the next checkpoint.
+            tracing::warn!(%error, "an old checkpoint cannot be removed");
+        }
         Ok(())
     }
 
-    fn discard(&mut self, id: CheckpointId) -> Result<()> {
-        let Some(store) = &self.store else { return Ok(()) };
+    fn discard(&mut self, id: CheckpointId) {
+        let Some(store) = &self.store else { return };
         let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(store.discard(id)?)
+        if let Err(error) = store.discard(id) {
+            // It is removed with the older ones when a newer checkpoint is kept.
+            tracing::warn!(%error, checkpoint = id.0, "leftovers cannot be removed");
+        }
     }
 
     fn commit(
@@ -262,6 +278,10 @@ impl Run<'_> {
                 coordinator.handle_commit_failed(now, upto, &error.to_string());
                 return Ok(());
             }
+        }
+        if let Some(store) = &self.store {
+            let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            store.mark_committed(upto)?;
         }
         coordinator.handle_committed(self.clock.now().millis(), upto);
         Ok(())

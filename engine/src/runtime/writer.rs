@@ -1,5 +1,7 @@
 //! The checkpoint writer: a thread that makes captures durable and acknowledges them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crossbeam_channel::{Receiver, Sender};
 use thalweg_checkpoint::{CheckpointStore, OperatorPart, SubtaskAck, SubtaskId, SubtaskSnapshot};
 use thalweg_state::SnapshotPart;
@@ -16,13 +18,33 @@ pub(crate) struct WriteRequest {
     pub(crate) capture: Box<Capture>,
 }
 
+impl WriteRequest {
+    /// Removes what the capture left in the working directory.
+    fn discard(self) {
+        for (_, part, _) in self.capture.operators {
+            if let SnapshotPart::Directory(dir) = part {
+                // What stays is removed when the directory is opened the next time.
+                let _ = std::fs::remove_dir_all(dir);
+            }
+        }
+    }
+}
+
 /// Writes captures until all workers have gone.
+///
+/// Captures of checkpoints up to `aborted` are dropped: a slow disk catches up instead of writing
+/// what nobody waits for.
 pub(crate) fn write_captures(
     requests: &Receiver<WriteRequest>,
     reports: &Sender<Report>,
     store: Option<&SharedStore>,
+    aborted: &AtomicU64,
 ) {
     for request in requests {
+        if request.capture.id.0 <= aborted.load(Ordering::Relaxed) {
+            request.discard();
+            continue;
+        }
         let written = match store {
             None => acknowledge(request, |_, _| Ok(None)),
             Some(store) => {

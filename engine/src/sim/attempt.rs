@@ -64,6 +64,7 @@ pub(super) struct Attempt<'a> {
     writes: Vec<WriteRequest>,
     commands: VecDeque<Command>,
     may_crash: bool,
+    may_stop: bool,
     restarts: u32,
     /// Steps of this attempt.
     steps: u64,
@@ -81,15 +82,16 @@ impl<'a> Attempt<'a> {
         (job, graph): (&str, &JobGraph),
         world: &mut World,
         parallelism: usize,
-        restarts: u32,
+        (crashes, stops): (u32, u32),
     ) -> Result<Self> {
+        let restarts = crashes;
         arm_storage(plan, &world.store, &mut world.random, restarts);
         let restored = world.store.latest()?;
         let key_groups = KeyGroupCount::default();
         if let Some(manifest) = &restored {
             check_manifest(graph, manifest, key_groups)?;
         }
-        let committers = open_committers(graph, restored.as_ref())?;
+        let committers = open_committers(graph, restored.as_ref(), Some(&world.store))?;
         let execution = ExecutionPlan::new(graph, parallelism)?;
         let mut bounds = || {
             let mut bounds = plan.channels;
@@ -139,7 +141,8 @@ impl<'a> Attempt<'a> {
             reports: Mailbox::new(),
             writes: Vec::new(),
             commands: VecDeque::new(),
-            may_crash: restarts < plan.crashes,
+            may_crash: crashes < plan.crashes,
+            may_stop: stops < plan.stops,
             restarts,
             steps: 0,
             idle_steps: 0,
@@ -160,9 +163,14 @@ impl<'a> Attempt<'a> {
                     world.steps
                 )));
             }
-            let crash = world.random.below(1_000_000) < self.plan.crash_per_million as usize;
+            let chance = self.plan.crash_per_million as usize;
+            let crash = world.random.below(1_000_000) < chance;
             if self.may_crash && crash {
                 return Ok(AttemptEnd::Crashed);
+            }
+            if self.may_stop && world.random.below(1_000_000) < chance {
+                self.may_stop = false;
+                self.coordinator.handle_stop_request(world.now.millis());
             }
             self.route_commands(world);
             match self.act(world) {
@@ -362,6 +370,8 @@ impl<'a> Attempt<'a> {
         if fails {
             self.coordinator.handle_commit_failed(now, upto, "a simulated failure");
         } else {
+            // A mark that is missing means only that a restart commits once more.
+            let _ = world.store.mark_committed(upto);
             self.coordinator.handle_committed(now, upto);
         }
         Ok(())

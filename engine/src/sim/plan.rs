@@ -29,7 +29,9 @@ pub struct SimPlan {
     pub parallelisms: Vec<usize>,
     /// Crashes at the most; when they are used up all faults are off and the job must end.
     pub crashes: u32,
-    /// Chance of a crash per scheduler step, in a million.
+    /// How often the job is asked to stop, and started again.
+    pub stops: u32,
+    /// Chance of a crash, and of being asked to stop, per scheduler step, in a million.
     pub crash_per_million: u32,
     /// Records of a batch.
     pub batch_records: usize,
@@ -78,6 +80,7 @@ impl SimPlan {
             seed,
             parallelisms: (0..4).map(|_| random.between(1, 4) as usize).collect(),
             crashes: random.below(4) as u32,
+            stops: random.below(8).saturating_sub(5) as u32,
             crash_per_million: random.between(200, 8000) as u32,
             batch_records: random.between(1, 24) as usize,
             channels: ChannelBounds { messages, records, drain_ms: random.between(1, 50) },
@@ -99,6 +102,7 @@ impl SimPlan {
         SimPlan {
             parallelisms: vec![parallelism],
             crashes: 0,
+            stops: 0,
             batch_records: BATCH_RECORDS,
             channels: ChannelBounds::default(),
             budget: 64,
@@ -122,12 +126,13 @@ impl fmt::Display for SimPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed {}: parallelism {:?}, crashes {} ({} in a million steps), batch {}, channels \
+            "seed {}: parallelism {:?}, crashes {}, stops {} ({} in a million steps), batch {}, channels \
              {}x{}, budget {}, {:?}, interval {:?} ms, timeout {} ms, lost {} %, doubled {} %, \
              delay {} ms, storage faults {} %, commit faults {} %",
             self.seed,
             self.parallelisms,
             self.crashes,
+            self.stops,
             self.crash_per_million,
             self.batch_records,
             self.channels.messages,

@@ -114,13 +114,11 @@ pub(crate) enum Drained {
 }
 
 /// What became of an operator's output.
-enum HandOn {
-    /// There was none.
-    Nothing,
-    /// All of it was handed on.
-    Done,
-    /// Some of it has to stay for now.
-    Blocked,
+struct HandOn {
+    /// Some was handed on.
+    has_moved: bool,
+    /// Some has to stay for now.
+    is_blocked: bool,
 }
 
 impl Chain {
@@ -131,7 +129,8 @@ impl Chain {
 
     /// True if every gate takes more.
     pub(crate) fn has_room(&mut self) -> bool {
-        self.gates.iter_mut().all(|gate| gate.gate.has_room())
+        // Every gate is asked: asking also sends what waits for room.
+        self.gates.iter_mut().fold(true, |room, gate| gate.gate.has_room() && room)
     }
 
     /// About how many records may enter the chain before a channel behind it is full.
@@ -146,13 +145,11 @@ impl Chain {
         loop {
             let (mut moved, mut left, mut wake_at) = (false, false, None);
             for index in 0..self.nodes.len() {
-                match self.hand_on(index) {
-                    HandOn::Nothing => {}
-                    HandOn::Done => moved = true,
-                    HandOn::Blocked => {
-                        left = true;
-                        continue;
-                    }
+                let handed_on = self.hand_on(index);
+                moved |= handed_on.has_moved;
+                left |= handed_on.is_blocked;
+                if handed_on.is_blocked {
+                    continue;
                 }
                 if self.nodes[index].operator.input_len() == 0 {
                     continue;
@@ -173,7 +170,7 @@ impl Chain {
                 moved |= self.process(index, now)?;
                 wake_at = earliest(wake_at, self.nodes[index].wake_at);
                 left |= self.nodes[index].operator.input_len() > 0;
-                left |= matches!(self.hand_on(index), HandOn::Blocked);
+                left |= self.hand_on(index).is_blocked;
             }
             if !left {
                 return Ok(Drained::Empty);
@@ -216,15 +213,16 @@ impl Chain {
 
     /// Hands on what waits on an operator's ports.
     fn hand_on(&mut self, index: usize) -> HandOn {
-        let mut outcome = HandOn::Nothing;
+        let mut outcome = HandOn { has_moved: false, is_blocked: false };
         for port in 0..PORTS {
             if self.nodes[index].operator.output_len(port) == 0 {
                 continue;
             }
             if !self.port_has_room(Some(index), port) {
-                return HandOn::Blocked;
+                outcome.is_blocked = true;
+                continue;
             }
-            outcome = HandOn::Done;
+            outcome.has_moved = true;
             let (before, rest) = self.nodes.split_at_mut(index + 1);
             let ChainNode { operator, outlets, .. } = &mut before[index];
             distribute(&mut **operator, port, &outlets[port], index + 1, rest, &mut self.gates);
@@ -338,6 +336,13 @@ impl Chain {
             }
         }
         Ok(())
+    }
+
+    /// Notes that a step has ended; watermarks are not held back for many steps.
+    pub(crate) fn tick(&mut self) {
+        for gate in &mut self.gates {
+            gate.gate.tick();
+        }
     }
 
     /// Sends everything that gates hold back.

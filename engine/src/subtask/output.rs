@@ -12,13 +12,13 @@ use std::any::Any;
 use thalweg_checkpoint::Barrier;
 use thalweg_state::{Element, KeyGroup, KeyGroupCount};
 
-use crate::batch::{BATCH_RECORDS, Batch, Behind};
+use crate::batch::{Batch, Behind};
 use crate::channel::{Sender, StreamElement};
 use crate::graph::Partition;
 use crate::planted::planted;
 use crate::time::EventTime;
 
-/// How many batches a gate takes in before it sends a watermark that no full batch has carried.
+/// For how many steps and watermarks a gate waits for a full batch that carries its watermark.
 const WATERMARK_PATIENCE: u32 = 8;
 
 /// An output gate without its record type.
@@ -33,6 +33,8 @@ pub(crate) trait ErasedGate: Send {
     fn room(&self) -> usize;
     /// Notes a watermark, to be sent behind the records that came before it.
     fn set_watermark(&mut self, watermark: EventTime, is_idle: bool);
+    /// Notes that a step has ended: a watermark is not held back for many of them.
+    fn tick(&mut self);
     /// Sends everything that is held back: the producer has nothing more to do.
     fn flush(&mut self);
     /// Sends everything that is held back to receivers that have nothing to do.
@@ -52,7 +54,8 @@ pub(crate) struct Gate<T> {
     next_lane: usize,
     watermark: EventTime,
     is_idle: bool,
-    batches_since_watermark: u32,
+    /// Steps and watermarks since a watermark is held back.
+    held: u32,
 }
 
 /// One channel and the batch that is being filled for it.
@@ -88,13 +91,14 @@ impl<T: Element> Gate<T> {
             next_lane: 0,
             watermark: EventTime::MIN,
             is_idle: false,
-            batches_since_watermark: 0,
+            held: 0,
         }
     }
 
     fn route_by_hash(&mut self) {
         let incoming = &mut self.incoming;
         let timed = !incoming.times.is_empty();
+        debug_assert_eq!(incoming.hashes.len(), incoming.len(), "keyed batches carry hashes");
         if incoming.behind.is_empty() {
             for (i, value) in incoming.values.drain(..).enumerate() {
                 let hash = incoming.hashes[i];
@@ -193,7 +197,6 @@ impl<T: Element> ErasedGate for Gate<T> {
                 self.route_whole(0);
             }
         }
-        self.batches_since_watermark += 1;
         for lane in &mut self.lanes {
             if lane.buffer.len() >= lane.sender.batch_records() {
                 lane.send_buffer(self.watermark);
@@ -202,11 +205,10 @@ impl<T: Element> ErasedGate for Gate<T> {
     }
 
     fn has_room(&mut self) -> bool {
-        self.lanes.iter_mut().all(|lane| {
-            lane.sender.flush_waiting()
-                && lane.sender.has_room()
-                && lane.buffer.len() < BATCH_RECORDS
-        })
+        // Every lane is asked: asking also sends what waits for room.
+        self.lanes
+            .iter_mut()
+            .fold(true, |room, lane| lane.sender.flush_waiting() && lane.sender.has_room() && room)
     }
 
     fn room(&self) -> usize {
@@ -228,14 +230,25 @@ impl<T: Element> ErasedGate for Gate<T> {
                 }
             }
         }
-        let is_last = watermark == EventTime::MAX;
-        if is_last || was_idle != is_idle || self.batches_since_watermark >= WATERMARK_PATIENCE {
+        if watermark == EventTime::MAX || was_idle != is_idle {
+            self.flush();
+        }
+        self.tick();
+    }
+
+    fn tick(&mut self) {
+        if self.lanes.iter().all(|lane| lane.watermark == self.watermark) {
+            self.held = 0;
+            return;
+        }
+        self.held += 1;
+        if self.held >= WATERMARK_PATIENCE {
             self.flush();
         }
     }
 
     fn flush(&mut self) {
-        self.batches_since_watermark = 0;
+        self.held = 0;
         for lane in &mut self.lanes {
             lane.flush(self.watermark, self.is_idle);
         }

@@ -34,8 +34,9 @@ impl Subtask {
             committables: self.outstanding.acknowledge(barrier.id),
             counters: self.counters(),
         })));
-        // (5) Behind a stop nothing is read any more.
-        if barrier.kind == BarrierKind::Stop {
+        // (5) Behind a stop no source is read any more. What reads channels goes on: if the stop
+        //     comes to nothing, it is tried again with another barrier.
+        if barrier.kind == BarrierKind::Stop && self.is_source() {
             self.phase = Phase::Stopped;
         }
         Ok(())

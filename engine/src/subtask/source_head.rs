@@ -46,6 +46,8 @@ pub(crate) trait ErasedHead: ErasedOutputs {
     fn split_count(&self) -> usize;
     /// True if all splits have ended.
     fn is_exhausted(&self) -> bool;
+    /// Forgets since when splits have been empty.
+    fn restart_idleness(&mut self);
     /// Since when a split has been empty.
     fn idle_since(&self, split: usize) -> Option<ProcessingTime>;
 }
@@ -205,6 +207,10 @@ impl<T: Element, D: Element> ErasedHead for SourceHead<T, D> {
 
     fn is_exhausted(&self) -> bool {
         self.splits.iter().all(|split| matches!(split.phase, SplitPhase::Finished(_)))
+    }
+
+    fn restart_idleness(&mut self) {
+        self.splits.iter_mut().for_each(|split| split.idle_since = None);
     }
 
     fn idle_since(&self, split: usize) -> Option<ProcessingTime> {

@@ -25,7 +25,7 @@ pub(crate) enum Phase {
     Running,
     /// A source whose splits have all ended; answers checkpoints until shutdown.
     Drained,
-    /// Has taken the cut of a stop; reads nothing until shutdown.
+    /// A source that has taken the cut of a stop; reads nothing until shutdown.
     Stopped,
     /// Has been shut down; does nothing any more.
     Done,
@@ -165,12 +165,16 @@ impl Subtask {
             // Records that are on their way go first: everything below needs an empty chain.
             let round = match self.chain.drain(now, &mut budget)? {
                 Drained::Budget => Round::Moved,
-                Drained::Blocked { wake_at } => Round::Wait { wake_at },
+                Drained::Blocked { wake_at } => {
+                    self.restart_idleness()?;
+                    Round::Wait { wake_at }
+                }
                 Drained::Empty => self.next_round(now, decider)?,
             };
             self.roll();
             match round {
                 Round::Moved if budget <= 1 => {
+                    self.chain.tick();
                     return Ok(Step { has_moved: true, next: Next::Now });
                 }
                 Round::Moved => budget -= 1,
@@ -192,6 +196,7 @@ impl Subtask {
             return Ok(Round::Moved);
         }
         if !self.chain.has_room() {
+            self.restart_idleness()?;
             return Ok(Round::Wait { wake_at: None });
         }
         if self.is_advancing {
@@ -257,10 +262,7 @@ impl Subtask {
         if let Some(split) = read.split {
             self.chain.split = split;
             self.chain.take_from_head(&mut *source.head, &source.outlets);
-            self.chain.each_origin(|_, origin| {
-                origin.set_idle_since(split, None);
-                Ok(())
-            })?;
+            self.tell_idleness()?;
             self.is_advancing = true;
             return Ok(Round::Moved);
         }
@@ -277,16 +279,28 @@ impl Subtask {
 
     /// Tells the time origins which splits are idle; returns when to look again.
     fn advance_idle(&mut self, now: ProcessingTime) -> Result<Option<ProcessingTime>> {
-        let Head::Source(source) = &self.head else { return Ok(None) };
+        self.tell_idleness()?;
+        let (has_changed, check_at) = self.chain.look_at_origins(now);
+        self.is_advancing |= has_changed;
+        Ok(check_at)
+    }
+
+    fn tell_idleness(&mut self) -> Result<()> {
+        let Head::Source(source) = &self.head else { return Ok(()) };
         self.chain.each_origin(|_, origin| {
             for split in 0..source.head.split_count() {
                 origin.set_idle_since(split, source.head.idle_since(split));
             }
             Ok(())
-        })?;
-        let (has_changed, check_at) = self.chain.look_at_origins(now);
-        self.is_advancing |= has_changed;
-        Ok(check_at)
+        })
+    }
+
+    /// Nothing can be given out: that a split is not read now does not make it idle.
+    fn restart_idleness(&mut self) -> Result<()> {
+        if let Head::Source(source) = &mut self.head {
+            source.head.restart_idleness();
+        }
+        self.tell_idleness()
     }
 
     fn read_channels(&mut self, now: ProcessingTime, decider: &mut dyn Decider) -> Result<Round> {

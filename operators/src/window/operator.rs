@@ -116,11 +116,9 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> WindowOperator<K, T, A
         if planted!(SlicesForgetLateness) {
             return Verdict::Accepted(slice.first_end);
         }
-        let mut end = slice.first_end;
-        while self.is_late(end, watermark) {
-            end = self.slices.next_end(end, end);
-        }
-        Verdict::Accepted(end)
+        // The first end for which the record is not late.
+        let last_late = watermark.millis().saturating_add(1).saturating_sub(self.lateness_ms);
+        Verdict::Accepted(self.slices.next_end(slice.first_end, last_late))
     }
 
     /// Queues the contents of the window that ends at `end`.
@@ -207,10 +205,7 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> WindowOperator<K, T, A
     }
 
     /// Gives out what is queued until the output is full; true if all was given out.
-    fn give_out(
-        &mut self,
-        out: &mut Outputs<'_, WindowResult<K, A::Out>, T>,
-    ) -> bool {
+    fn give_out(&mut self, out: &mut Outputs<'_, WindowResult<K, A::Out>, T>) -> bool {
         while !out.is_full() {
             let Some(Fired { end, key, accumulator, .. }) = self.firing.pop() else { return true };
             let (start, end) = (end - self.slices.size(), end);
@@ -235,6 +230,7 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> Operator for WindowOpe
     type Side = T;
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
+        self.watermark = context.restored_watermark;
         let mut state = context.open_state()?;
         let mut slices = state.sliced(SLICES);
         let mut fired = Vec::new();

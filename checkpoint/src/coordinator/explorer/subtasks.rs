@@ -109,10 +109,7 @@ impl Subtasks {
         if source.position == source.elements {
             // It says so again and again: a message may be lost.
             if random.chance(20) {
-                up.push(Up::Drained(SubtaskId {
-                    task: SOURCES_TASK,
-                    index: index as u32,
-                }));
+                up.push(Up::Drained(SubtaskId { task: SOURCES_TASK, index: index as u32 }));
             }
             return;
         }
@@ -140,38 +137,22 @@ impl Subtasks {
             }
             Some(Item::Barrier(barrier)) => barrier,
         };
-        assert_eq!(
-            barrier.sent, sink.taken[channel],
-            "elements got lost in the channel"
-        );
-        let answer = sink
-            .aligner
-            .handle_barrier(channel, barrier.id, barrier.kind);
+        assert_eq!(barrier.sent, sink.taken[channel], "elements got lost in the channel");
+        let answer = sink.aligner.handle_barrier(channel, barrier.id, barrier.kind);
         let Alignment::Aligned { id, .. } = answer.expect("channels keep their order") else {
             return;
         };
-        let subtask = SubtaskId {
-            task: SINKS_TASK,
-            index: index as u32,
-        };
+        let subtask = SubtaskId { task: SINKS_TASK, index: index as u32 };
         if random.chance(4) {
             up.push(Up::Decline(subtask, id));
             return;
         }
         let payload = SubtaskSnapshot {
             committables: sink.outstanding.acknowledge(id),
-            counters: sink
-                .taken
-                .iter()
-                .map(|count| (String::new(), *count))
-                .collect(),
+            counters: sink.taken.iter().map(|count| (String::new(), *count)).collect(),
             ..SubtaskSnapshot::default()
         };
-        up.push(Up::Ack(SubtaskAck {
-            subtask,
-            id,
-            payload,
-        }));
+        up.push(Up::Ack(SubtaskAck { subtask, id, payload }));
     }
 
     pub(super) fn deliver(&mut self, subtask: SubtaskId, message: Down, up: &mut Vec<Up>) {
@@ -201,11 +182,7 @@ impl Subtasks {
         source.last_trigger = id;
         source.stopped |= kind == BarrierKind::Stop;
         for (sent, queue) in &mut self.channels[index] {
-            queue.push_back(Item::Barrier(Barrier {
-                id,
-                kind,
-                sent: *sent,
-            }));
+            queue.push_back(Item::Barrier(Barrier { id, kind, sent: *sent }));
         }
         let split = SplitState {
             source: "source".into(),
@@ -214,15 +191,8 @@ impl Subtasks {
             generator: Vec::new(),
             finished: source.position == source.elements,
         };
-        let payload = SubtaskSnapshot {
-            splits: vec![split],
-            ..SubtaskSnapshot::default()
-        };
-        up.push(Up::Ack(SubtaskAck {
-            subtask,
-            id,
-            payload,
-        }));
+        let payload = SubtaskSnapshot { splits: vec![split], ..SubtaskSnapshot::default() };
+        up.push(Up::Ack(SubtaskAck { subtask, id, payload }));
     }
 
     /// Whether the sinks have taken exactly what the sources had sent at their positions.
@@ -232,15 +202,11 @@ impl Subtasks {
         for (source, record) in sources.iter().enumerate() {
             let position = position_of(&record.snapshot);
             for (sink, taker) in takers.iter().enumerate() {
-                let sent = (0..position)
-                    .filter(|number| number % sinks == sink as u64)
-                    .count();
+                let sent = (0..position).filter(|number| number % sinks == sink as u64).count();
                 let taken = taker.snapshot.counters[source].1;
                 if sent as u64 != taken {
                     let id = manifest.id;
-                    return Err(format!(
-                        "cut {id}: {source}->{sink} sent {sent}, took {taken}"
-                    ));
+                    return Err(format!("cut {id}: {source}->{sink} sent {sent}, took {taken}"));
                 }
             }
         }
@@ -250,9 +216,7 @@ impl Subtasks {
     /// Source and number of every element that was read.
     pub(super) fn elements_read(&self) -> BTreeSet<(u8, u64)> {
         let sources = self.sources.iter().enumerate();
-        sources
-            .flat_map(|(index, s)| (0..s.position).map(move |n| (index as u8, n)))
-            .collect()
+        sources.flat_map(|(index, s)| (0..s.position).map(move |n| (index as u8, n))).collect()
     }
 }
 

@@ -14,37 +14,17 @@ fn restored_committables_are_committed_first_and_before_the_end() {
     };
     let mut coordinator = start(config);
     let upto = CheckpointId(5);
-    assert_eq!(
-        commands(&mut coordinator),
-        [Command::Commit {
-            upto,
-            committables: one(3)
-        }]
-    );
+    assert_eq!(commands(&mut coordinator), [Command::Commit { upto, committables: one(3) }]);
     coordinator.handle_drained(10, SOURCE);
     assert_eq!(commands(&mut coordinator), [trigger(6, BarrierKind::Final)]);
     collect(&mut coordinator, 11, 6, 4, &[3, 4]);
     coordinator.handle_published(12, CheckpointId(6));
-    assert_eq!(
-        commands(&mut coordinator),
-        [Command::Completed {
-            id: CheckpointId(6)
-        }]
-    );
+    assert_eq!(commands(&mut coordinator), [Command::Completed { id: CheckpointId(6) }]);
     coordinator.handle_committed(13, upto);
     let upto = CheckpointId(6);
-    assert_eq!(
-        commands(&mut coordinator),
-        [Command::Commit {
-            upto,
-            committables: one(4)
-        }]
-    );
+    assert_eq!(commands(&mut coordinator), [Command::Commit { upto, committables: one(4) }]);
     coordinator.handle_committed(14, upto);
-    assert_eq!(
-        commands(&mut coordinator),
-        [Command::Shutdown(Outcome::Finished)]
-    );
+    assert_eq!(commands(&mut coordinator), [Command::Shutdown(Outcome::Finished)]);
     assert_eq!(coordinator.next_deadline(), None);
     // It stays ended whatever comes.
     coordinator.handle_stop_request(15);
@@ -68,21 +48,13 @@ fn the_final_checkpoint_waits_for_the_one_under_way_and_is_tried_again() {
     coordinator.handle_committed(1_004, CheckpointId(1));
     coordinator.handle_decline(1_005, SINK, CheckpointId(2), "not now");
     assert_eq!(commands(&mut coordinator), given_up(2));
-    assert_eq!(
-        coordinator.next_deadline(),
-        Some(1_105),
-        "not before the pause is over"
-    );
+    assert_eq!(coordinator.next_deadline(), Some(1_105), "not before the pause is over");
     coordinator.handle_tick(1_105);
     assert_eq!(commands(&mut coordinator), [trigger(3, BarrierKind::Final)]);
     collect(&mut coordinator, 1_106, 3, 2, &[2]);
     coordinator.handle_publish_failed(1_107, CheckpointId(3), "no space");
     assert_eq!(commands(&mut coordinator), given_up(3));
-    assert_eq!(
-        coordinator.next_deadline(),
-        Some(1_307),
-        "the second failure waits longer"
-    );
+    assert_eq!(coordinator.next_deadline(), Some(1_307), "the second failure waits longer");
 }
 
 #[test]
@@ -104,22 +76,14 @@ fn the_first_reason_to_end_decides() {
     ack(&mut coordinator, 3, SINK, 1, None);
     let _ = commands(&mut coordinator);
     coordinator.handle_published(4, CheckpointId(1));
-    let expected = [
-        Command::Completed {
-            id: CheckpointId(1),
-        },
-        Command::Shutdown(Outcome::Finished),
-    ];
+    let expected =
+        [Command::Completed { id: CheckpointId(1) }, Command::Shutdown(Outcome::Finished)];
     assert_eq!(commands(&mut coordinator), expected, "nothing to commit");
 }
 
 #[test]
 fn a_job_without_sources_ends_at_once() {
-    let config = CoordinatorConfig {
-        subtasks: vec![],
-        sources: vec![],
-        ..config()
-    };
+    let config = CoordinatorConfig { subtasks: vec![], sources: vec![], ..config() };
     let mut coordinator = start(config);
     let all = commands(&mut coordinator);
     assert!(matches!(all.as_slice(), [Command::Publish(manifest)] if manifest.subtasks.is_empty()));

@@ -17,16 +17,8 @@ thread_local! {
 
 fn recording_sync(file: &fs::File) -> io::Result<()> {
     let path: PathBuf = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    let directory = if path.is_dir() {
-        path.as_path()
-    } else {
-        path.parent().unwrap_or(&path)
-    };
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let directory = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(&path) };
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let published = directory.join("manifest").exists();
     SYNCED.with_borrow_mut(|synced| synced.push((name, published)));
     Ok(())
@@ -45,10 +37,7 @@ fn everything_is_synced_before_the_manifest_gets_its_name() {
         ("0000000007", true),
         ("checkpoints", false),
     ];
-    assert_eq!(
-        SYNCED.take(),
-        expected.map(|(name, published)| (name.to_owned(), published))
-    );
+    assert_eq!(SYNCED.take(), expected.map(|(name, published)| (name.to_owned(), published)));
 }
 
 #[test]
@@ -66,15 +55,10 @@ fn only_new_files_of_a_directory_are_synced() {
         let id = CheckpointId(id);
         let part = store.adopt_directory(id, "table", &made).expect("moves");
         let synced: Vec<_> = SYNCED.take().into_iter().map(|(name, _)| name).collect();
-        let expected: &[&str] = if id == ID {
-            &["1.sst", "CURRENT", "table"]
-        } else {
-            &["CURRENT", "table"]
-        };
+        let expected: &[&str] =
+            if id == ID { &["1.sst", "CURRENT", "table"] } else { &["CURRENT", "table"] };
         assert_eq!(synced, expected);
-        store
-            .publish(&manifest(id, std::slice::from_ref(&part)))
-            .expect("publishes");
+        store.publish(&manifest(id, std::slice::from_ref(&part))).expect("publishes");
         store.part_directory(id, &part).expect("sound");
     }
 }
@@ -93,21 +77,13 @@ fn after_a_failed_sync_nothing_is_written() {
     let dir = scratch();
     let mut store = LocalStore::open_with(dir.path(), "sample", failing_sync).expect("opens");
     let part = publish(&mut store, 7);
-    let sound = store
-        .write_part(CheckpointId(8), "sound", b"fine")
-        .expect("writes");
-    let error = store
-        .write_part(CheckpointId(8), "part", b"thirteen byte")
-        .expect_err("sync");
+    let sound = store.write_part(CheckpointId(8), "sound", b"fine").expect("writes");
+    let error = store.write_part(CheckpointId(8), "part", b"thirteen byte").expect_err("sync");
     assert!(error.to_string().contains("the disk is gone"), "{error}");
     let again = [
-        store
-            .write_part(CheckpointId(8), "other", b"fine")
-            .map(drop),
+        store.write_part(CheckpointId(8), "other", b"fine").map(drop),
         store.publish(&manifest(CheckpointId(8), &[sound])),
-        store
-            .adopt_directory(CheckpointId(8), "table", dir.path())
-            .map(drop),
+        store.adopt_directory(CheckpointId(8), "table", dir.path()).map(drop),
         store.discard(CheckpointId(8)),
     ];
     for result in again {
