@@ -11,6 +11,7 @@ mod data;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod reference;
+mod regressions;
 mod windowed;
 
 /// The first seed and the number of seeds to run: `default` from 0, or what the environment says.
