@@ -41,7 +41,16 @@ fn measure(query: &str, parallelism: &str) -> Result<String, String> {
     let runs = setting("NEXMARK_RUNS", "7");
     let job = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--release", "--example", "nexmark", "--", "--query", query])
-        .args(["--parallelism", parallelism, "--events", &events, "--bench", &runs])
+        .args([
+            "--parallelism",
+            parallelism,
+            "--splits",
+            parallelism,
+            "--events",
+            &events,
+            "--bench",
+            &runs,
+        ])
         .args(["--rate", "10000", "--out-of-order-group", "1"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()

@@ -40,6 +40,9 @@ pub struct Given {
     pub side: Vec<String>,
 }
 
+/// The key hash of a record.
+pub type HashOf<'a, T> = &'a dyn Fn(&T) -> u64;
+
 #[derive(Clone, Copy, Debug)]
 struct Mode {
     batch: usize,
@@ -58,7 +61,7 @@ struct Mode {
 /// operator fails with.
 pub fn verify_operator<O: Operator>(
     make: impl Fn() -> O,
-    hash: Option<&dyn Fn(&O::In) -> u64>,
+    hash: Option<HashOf<'_, O::In>>,
     script: &[Input<O::In>],
 ) -> Result<Given>
 where
@@ -89,7 +92,7 @@ where
 /// One pass over the script.
 struct Run<'a, O: Operator, M> {
     make: &'a M,
-    hash: Option<&'a dyn Fn(&O::In) -> u64>,
+    hash: Option<HashOf<'a, O::In>>,
     mode: Mode,
     instances: Vec<O>,
     metrics: OperatorMetrics,
@@ -103,7 +106,7 @@ where
     O::Out: Debug,
     O::Side: Debug,
 {
-    fn new(make: &'a M, hash: Option<&'a dyn Fn(&O::In) -> u64>, mode: Mode) -> Result<Self> {
+    fn new(make: &'a M, hash: Option<HashOf<'a, O::In>>, mode: Mode) -> Result<Self> {
         let mut run = Run {
             make,
             hash,

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_full_output_neither_loses_nor_repeats_records() {
         let times = |n: u32| {
-            let mark = (n % 3 == 0).then(|| EventTime::from_millis(50));
+            let mark = n.is_multiple_of(3).then(|| EventTime::from_millis(50));
             Input::Record(n, EventTime::from_millis(i64::from(n)), mark)
         };
         let script: Vec<_> = (0..20).map(times).collect();

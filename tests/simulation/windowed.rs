@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use thalweg::Counter;
 use thalweg::memory::{self, Collected, MemorySink};
 use thalweg::prelude::*;
-use thalweg::Counter;
 use thalweg::sim::{Random, SimPlan, SimReport, Simulation};
 
 use crate::data::{BOUND, Click, WindowKind, clicks};
@@ -134,8 +134,7 @@ fn given_out(world: &World, report: &SimReport) -> Expected {
     given.late.sort_unstable();
     given.gaps = report.metrics.total("windows", Counter::Gap);
     for Outer { key, window, value: (results, total) } in world.outer.1.snapshot() {
-        let before =
-            given.outer.insert((key, window.start.millis()), (results, total as u64));
+        let before = given.outer.insert((key, window.start.millis()), (results, total as u64));
         assert!(before.is_none(), "an outer window was given out twice");
     }
     let totals: Vec<_> = world.users.1.snapshot();

@@ -130,7 +130,11 @@ impl Chain {
     /// True if every gate takes more.
     pub(crate) fn has_room(&mut self) -> bool {
         // Every gate is asked: asking also sends what waits for room.
-        self.gates.iter_mut().fold(true, |room, gate| gate.gate.has_room() && room)
+        let mut has_room = true;
+        for gate in &mut self.gates {
+            has_room &= gate.gate.has_room();
+        }
+        has_room
     }
 
     /// About how many records may enter the chain before a channel behind it is full.

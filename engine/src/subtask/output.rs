@@ -206,9 +206,11 @@ impl<T: Element> ErasedGate for Gate<T> {
 
     fn has_room(&mut self) -> bool {
         // Every lane is asked: asking also sends what waits for room.
-        self.lanes
-            .iter_mut()
-            .fold(true, |room, lane| lane.sender.flush_waiting() && lane.sender.has_room() && room)
+        let mut has_room = true;
+        for lane in &mut self.lanes {
+            has_room &= lane.sender.flush_waiting() && lane.sender.has_room();
+        }
+        has_room
     }
 
     fn room(&self) -> usize {
