@@ -93,6 +93,9 @@ fn message(progress: &Progress, records: u64, rate: u64) -> String {
     if progress.is_stopping {
         text.insert_str(0, "stopping  ");
     }
+    if let Some(date) = progress.metrics.event_time().and_then(date) {
+        let _ = write!(text, "  event time {date}");
+    }
     if let Some(date) = progress.metrics.watermark().and_then(date) {
         let _ = write!(text, "  watermark {date}");
     }

@@ -45,6 +45,7 @@ impl Counter {
 pub struct OperatorMetrics {
     counters: [AtomicU64; Counter::ALL.len()],
     watermark: AtomicI64,
+    event_time: AtomicI64,
 }
 
 impl Default for OperatorMetrics {
@@ -52,6 +53,7 @@ impl Default for OperatorMetrics {
         OperatorMetrics {
             counters: Default::default(),
             watermark: AtomicI64::new(EventTime::MIN.millis()),
+            event_time: AtomicI64::new(EventTime::MIN.millis()),
         }
     }
 }
@@ -75,6 +77,17 @@ impl OperatorMetrics {
     #[inline]
     pub fn set_watermark(&self, watermark: EventTime) {
         self.watermark.store(watermark.millis(), Ordering::Relaxed);
+    }
+
+    /// Notes the newest event time the operator has assigned.
+    #[inline]
+    pub fn raise_event_time(&self, time: EventTime) {
+        self.event_time.fetch_max(time.millis(), Ordering::Relaxed);
+    }
+
+    /// The newest event time the operator has assigned; `MIN` before any.
+    pub fn event_time(&self) -> EventTime {
+        EventTime::from_millis(self.event_time.load(Ordering::Relaxed))
     }
 
     /// The operator's watermark.

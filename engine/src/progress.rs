@@ -104,14 +104,19 @@ impl JobMetrics {
         self.expected_records
     }
 
+    /// The newest event time of all records.
+    pub fn event_time(&self) -> Option<EventTime> {
+        self.time_origins().map(|metrics| metrics.event_time()).max()
+    }
+
     /// The least watermark of the subtasks that assign event times and have not ended.
     pub fn watermark(&self) -> Option<EventTime> {
-        self.operators
-            .iter()
-            .filter(|entry| entry.is_time_origin)
-            .flat_map(|entry| &entry.subtasks)
-            .map(|metrics| metrics.watermark())
-            .min()
+        self.time_origins().map(|metrics| metrics.watermark()).min()
+    }
+
+    fn time_origins(&self) -> impl Iterator<Item = &Arc<OperatorMetrics>> {
+        let origins = self.operators.iter().filter(|entry| entry.is_time_origin);
+        origins.flat_map(|entry| &entry.subtasks)
     }
 
     fn sources(&self) -> impl Iterator<Item = &OperatorEntry> {

@@ -216,6 +216,7 @@ impl<T: Element, F: Fn(&T) -> EventTime + Send + Sync + 'static> Operator
                 out.main.values.append(&mut input.values);
             }
         }
+        context.metrics.raise_event_time(self.splits[context.split].greatest);
         Ok(())
     }
 

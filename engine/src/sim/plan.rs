@@ -126,9 +126,9 @@ impl fmt::Display for SimPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed {}: parallelism {:?}, crashes {}, stops {} ({} in a million steps), batch {}, channels \
-             {}x{}, budget {}, {:?}, interval {:?} ms, timeout {} ms, lost {} %, doubled {} %, \
-             delay {} ms, storage faults {} %, commit faults {} %",
+            "seed {}: parallelism {:?}, crashes {}, stops {} ({} in a million steps), batch {}, \
+             channels {}x{}, budget {}, {:?}, interval {:?} ms, timeout {} ms, lost {} %, \
+             doubled {} %, delay {} ms, storage faults {} %, commit faults {} %",
             self.seed,
             self.parallelisms,
             self.crashes,
