@@ -218,6 +218,11 @@ impl Coordinator {
         self.consecutive_failures
     }
 
+    /// Whether something that was published is not known to be committed.
+    pub fn has_pending_commits(&self) -> bool {
+        !self.commits.is_empty()
+    }
+
     /// Commits that failed since the last one that succeeded.
     pub fn consecutive_commit_failures(&self) -> u32 {
         self.commits.failures()

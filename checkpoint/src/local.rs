@@ -1,7 +1,8 @@
 //! Checkpoints in a directory of the local file system.
 //!
 //! *Layout:* `LOCK`; `checkpoints/<number, ten digits>/` with the parts and, once published, the
-//! file `manifest`; `work/`, scratch space that is emptied at open.
+//! file `manifest`, and the empty file `committed` once its committables have been committed;
+//! `work/`, scratch space that is emptied at open.
 //!
 //! *Publishing:* 1. parts are synced as they are written. 2. `manifest.tmp` is written and synced.
 //! 3. The directory is synced, so that no manifest can outlive the entries of its parts. 4. The
@@ -9,7 +10,8 @@
 //! are synced: from here on it exists after a power failure too.
 //!
 //! *Invariants*
-//! * L1: a directory with a `manifest` is never written to; deleting one begins with the manifest.
+//! * L1: in a directory with a `manifest` no file is ever changed, and none added but `committed`;
+//!   deleting one begins with the manifest.
 //! * L2: after a failed sync nothing more is written ([`disk`]).
 //! * L3: no other process writes while this one holds the lock.
 

@@ -119,7 +119,7 @@ impl From<thalweg_state::StateError> for Error {
         use thalweg_state::StateError;
         let kind = match &error {
             StateError::Corrupt { .. } => ErrorKind::Corrupt,
-            StateError::Codec(_) => ErrorKind::Corrupt,
+            StateError::Codec(codec) => codec_kind(codec),
             StateError::Io { .. } => ErrorKind::Unavailable,
             StateError::Unsupported(_) => ErrorKind::Config,
             _ => ErrorKind::Unavailable,
@@ -130,7 +130,16 @@ impl From<thalweg_state::StateError> for Error {
 
 impl From<thalweg_state::CodecError> for Error {
     fn from(error: thalweg_state::CodecError) -> Self {
-        Error::new(ErrorKind::Corrupt, error.to_string()).with_source(error)
+        Error::new(codec_kind(&error), error.to_string()).with_source(error)
+    }
+}
+
+/// What cannot be encoded is the user's key or value; what cannot be decoded is damaged.
+fn codec_kind(error: &thalweg_state::CodecError) -> ErrorKind {
+    use thalweg_state::CodecError;
+    match error {
+        CodecError::Encode(_) | CodecError::TooLong { .. } => ErrorKind::User,
+        _ => ErrorKind::Corrupt,
     }
 }
 

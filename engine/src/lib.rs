@@ -2,27 +2,27 @@
 //! runtimes (worker threads, simulator).
 //!
 //! Reading order: [`time`], [`batch`], [`operator`], [`source`], [`sink`], [`graph`], `channel`,
-//! `subtask`, `deploy`, [`runtime`], [`sim`].
+//! `subtask`, `deploy`, [`runtime`], [`sim`], [`testing`].
 
+pub mod time;
 pub mod batch;
-mod channel;
-mod decider;
-mod deploy;
 pub mod error;
-pub mod graph;
 pub mod metrics;
 pub mod operator;
-pub mod options;
+pub mod source;
+pub mod sink;
+pub mod graph;
+mod channel;
+mod decider;
 pub mod park;
-pub mod planted;
+mod subtask;
+pub mod options;
 pub mod progress;
+mod deploy;
 pub mod runtime;
 pub mod sim;
 pub mod testing;
-pub mod sink;
-pub mod source;
-mod subtask;
-pub mod time;
+pub mod planted;
 
 pub use batch::{BATCH_RECORDS, Batch, Behind, Marks};
 pub use channel::ChannelBounds;

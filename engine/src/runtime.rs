@@ -115,6 +115,7 @@ pub fn run(
         store: opened.store.map(|store| Arc::new(Mutex::new(store))),
         restored_from: restored.map(|manifest| manifest.id),
         first_id,
+        published: None,
         clock,
         stop,
     };

@@ -1,4 +1,4 @@
-//! Whole jobs as processes: results, crashes, stops, bad input; and what the README shows.
+//! Whole jobs as processes: results, crashes, stops, backpressure, bad input.
 
 mod backpressure;
 mod bad_input;
@@ -7,7 +7,6 @@ mod crashes;
 #[path = "../../examples/flights/departure.rs"]
 mod departure;
 mod process;
-mod readme;
 mod reference;
 mod results;
 mod wordcount;

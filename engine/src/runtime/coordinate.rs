@@ -50,6 +50,8 @@ pub(crate) struct Run<'a> {
     pub(crate) store: Option<SharedStore>,
     pub(crate) restored_from: Option<CheckpointId>,
     pub(crate) first_id: CheckpointId,
+    /// The newest checkpoint of this run.
+    pub(crate) published: Option<CheckpointId>,
     pub(crate) clock: Clock,
     pub(crate) stop: &'a StopSignal,
 }
@@ -245,6 +247,7 @@ impl Run<'_> {
         let retained = self.config.checkpoints.as_ref().map_or(1, |c| c.retained);
         let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         store.publish(&manifest)?;
+        self.published = Some(manifest.id);
         if let Err(error) = store.retain(retained) {
             // Tried again after the next checkpoint.
             tracing::warn!(%error, "an old checkpoint cannot be removed");
@@ -279,11 +282,14 @@ impl Run<'_> {
                 return Ok(());
             }
         }
-        if let Some(store) = &self.store {
-            let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            store.mark_committed(upto)?;
-        }
         coordinator.handle_committed(self.clock.now().millis(), upto);
+        // A newer manifest may list what has been committed just now, too.
+        if let (Some(store), Some(newest)) = (&self.store, self.published)
+            && !coordinator.has_pending_commits()
+        {
+            let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            store.mark_committed(newest)?;
+        }
         Ok(())
     }
 

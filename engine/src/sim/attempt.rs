@@ -63,6 +63,7 @@ pub(super) struct Attempt<'a> {
     reports: Mailbox<Report>,
     writes: Vec<WriteRequest>,
     commands: VecDeque<Command>,
+    published: Option<CheckpointId>,
     may_crash: bool,
     may_stop: bool,
     restarts: u32,
@@ -141,6 +142,7 @@ impl<'a> Attempt<'a> {
             reports: Mailbox::new(),
             writes: Vec::new(),
             commands: VecDeque::new(),
+            published: None,
             may_crash: crashes < plan.crashes,
             may_stop: stops < plan.stops,
             restarts,
@@ -344,6 +346,7 @@ impl<'a> Attempt<'a> {
         let now = world.now.millis();
         match published {
             Ok(()) => {
+                self.published = Some(id);
                 // Retention may fail without harm: it is tried again after the next one.
                 let _ = world.store.retain(2);
                 self.coordinator.handle_published(now, id);
@@ -370,9 +373,13 @@ impl<'a> Attempt<'a> {
         if fails {
             self.coordinator.handle_commit_failed(now, upto, "a simulated failure");
         } else {
-            // A mark that is missing means only that a restart commits once more.
-            let _ = world.store.mark_committed(upto);
             self.coordinator.handle_committed(now, upto);
+            if !self.coordinator.has_pending_commits()
+                && let Some(newest) = self.published
+            {
+                // A mark that is missing means only that a restart commits once more.
+                let _ = world.store.mark_committed(newest);
+            }
         }
         Ok(())
     }
