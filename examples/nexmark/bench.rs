@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use thalweg_engine::{Error, Result};
+use thalweg::engine::{Error, Result};
 
 use crate::event::Event;
 use crate::jobs::Input;

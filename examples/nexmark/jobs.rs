@@ -5,9 +5,9 @@
 //! cut down to the columns that the query needs first.
 
 use serde::{Deserialize, Serialize};
-use thalweg_connectors::memory;
-use thalweg_engine::time::millis;
-use thalweg_operators::{Aggregate, Count, Job, Stream, Tumbling, Watermarks};
+use thalweg::connectors::memory;
+use thalweg::engine::time::millis;
+use thalweg::{Aggregate, Count, Job, Stream, Tumbling, Watermarks};
 
 use crate::event::{Bid, Event};
 use crate::output::Output;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use thalweg_engine::options::{JobOptions, StateBackend};
+use thalweg::engine::options::{JobOptions, StateBackend};
 
 use crate::query::Query;
 
@@ -64,6 +64,9 @@ pub(crate) struct Options {
     /// What runs the job.
     #[arg(long, default_value = "threads")]
     pub(crate) driver: Driver,
+    /// The seed of the simulator's schedule.
+    #[arg(long, default_value = "0")]
+    pub(crate) seed: u64,
 }
 
 /// Where state is kept.
@@ -80,6 +83,8 @@ pub(crate) enum State {
 pub(crate) enum Driver {
     /// Worker threads.
     Threads,
+    /// The simulator: one thread, scheduled by `--seed`.
+    Sim,
 }
 
 impl State {

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use thalweg_connectors::files::{FileSink, OutputFormat};
-use thalweg_connectors::sink;
-use thalweg_engine::Element;
-use thalweg_operators::Stream;
+use thalweg::Stream;
+use thalweg::connectors::files::{FileSink, OutputFormat};
+use thalweg::connectors::sink;
+use thalweg::engine::Element;
 
 use crate::canonical::{Digest, Row, write_lines};
 use crate::query::Query;

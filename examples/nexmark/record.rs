@@ -5,7 +5,7 @@
 
 use std::borrow::Borrow;
 
-use thalweg_engine::Element;
+use thalweg::engine::Element;
 
 use crate::canonical::Row;
 use crate::event::{Bid, Event};

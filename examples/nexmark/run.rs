@@ -1,16 +1,18 @@
 //! Runs a query with the engine, and says what came of it.
 
 use std::path::Path;
+use std::time::Duration;
 
-use thalweg_engine::metrics::Counter;
-use thalweg_engine::progress::{RunOutcome, RunReport};
-use thalweg_engine::runtime::{self, StopSignal};
-use thalweg_engine::{Error, Result};
-use thalweg_operators::Job;
+use thalweg::Job;
+use thalweg::engine::metrics::Counter;
+use thalweg::engine::progress::{Progress, RunOutcome, RunReport};
+use thalweg::engine::runtime::{self, StopSignal};
+use thalweg::engine::{Error, Result};
+use thalweg::sim::{SimPlan, SimReport, Simulation};
 
 use crate::event::Event;
 use crate::jobs::{self, Input};
-use crate::options::{Driver, Options};
+use crate::options::{Driver, Options, State};
 use crate::output::{Output, merge, parts_of};
 
 impl Input {
@@ -26,15 +28,44 @@ impl Input {
 /// # Errors
 /// Those of the engine.
 pub(crate) fn execute(options: &Options, input: Input, output: &Output) -> Result<RunReport> {
-    let job = Job::new();
-    jobs::build(&job, options.query, input, output);
+    let build = || {
+        let job = Job::new();
+        jobs::build(&job, options.query, input, output);
+        job.into_graph()
+    };
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let config = options.job_options().check(cores)?;
     let name = format!("nexmark-{}", options.query.name());
     match options.driver {
         Driver::Threads => {
-            runtime::run(&job.into_graph(), &name, &config, &StopSignal::default(), &mut |_| {})
+            runtime::run(&build(), &name, &config, &StopSignal::default(), &mut |_| {})
         }
+        Driver::Sim => {
+            if options.checkpoint_dir.is_some() || options.state != State::Memory {
+                return Err(Error::config(
+                    "the simulator keeps state and checkpoints in memory: leave out \
+                     --checkpoint-dir and --state",
+                ));
+            }
+            let plan = SimPlan::calm(options.seed, options.parallelism.get());
+            let report = Simulation::with_plan(plan).run(&name, || Ok(build()))?;
+            Ok(simulated(report))
+        }
+    }
+}
+
+fn simulated(report: SimReport) -> RunReport {
+    RunReport {
+        outcome: RunOutcome::Finished,
+        restored_from: None,
+        progress: Progress {
+            metrics: report.metrics,
+            elapsed: Duration::ZERO,
+            checkpoints: report.checkpoints,
+            last_checkpoint: None,
+            is_stopping: false,
+        },
+        last_checkpoint: None,
     }
 }
 

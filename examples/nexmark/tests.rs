@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser as _, ValueEnum as _};
-use thalweg_engine::metrics::Counter;
+use thalweg::engine::metrics::Counter;
 
 use crate::event::Event;
 use crate::generate::tests::generated;
@@ -70,15 +70,22 @@ fn results_are_those_of_flink() {
             assert!(matches!(query, Query::Q0 | Query::Q1), "{query:?} has an expected result");
             continue;
         };
-        let (lines, late) = written(&options(query, "--parallelism 2 --splits 3"), events);
-        assert_eq!(lines, expected.lines().collect::<Vec<_>>(), "{query:?}");
-        assert_eq!(late, 0);
+        for driver in ["threads", "sim"] {
+            for parallelism in PARALLELISMS {
+                let how = format!("--driver {driver} --parallelism {parallelism} --splits 3");
+                let (lines, late) = written(&options(query, &how), events);
+                assert_eq!(lines, expected.lines().collect::<Vec<_>>(), "{query:?} {how}");
+                assert_eq!(late, 0);
+            }
+        }
     }
 }
 
 #[test]
 fn in_order_all_ways_agree_with_the_oracle() {
-    agree_with_oracle(generated(20_000, 1_000, 1_000).leak(), 4_000, "");
+    let events: &'static [Event] = generated(20_000, 1_000, 1_000).leak();
+    agree_with_oracle(events, 4_000, "");
+    agree_with_oracle(events, 4_000, "--driver sim --seed 7");
 }
 
 /// Events of which more than 30 % are late for their window if the bound is a second: a group
