@@ -9,4 +9,5 @@ mod departure;
 mod process;
 mod reference;
 mod results;
+mod user_code;
 mod wordcount;
