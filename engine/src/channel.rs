@@ -238,10 +238,17 @@ impl Receiver {
         measured.records += records;
         measured.ran_empty |= self.queue.is_empty();
         let elapsed = now.millis() - measured.since.millis();
+        let most = self.bounds.records;
         if elapsed < self.bounds.drain_ms {
+            // All that may be in flight was taken in less than a drain time: the receiver is
+            // faster than the limit lets it be.
+            let limit = self.flow.limit.load(Ordering::Relaxed);
+            if measured.records >= limit && limit < most {
+                self.flow.limit.store((limit * 2).min(most), Ordering::Relaxed);
+                *measured = Measured { since: now, records: 0, ran_empty: self.queue.is_empty() };
+            }
             return;
         }
-        let most = self.bounds.records;
         let per_drain = measured.records as i64 * self.bounds.drain_ms / elapsed;
         let per_drain = usize::try_from(per_drain).unwrap_or(0);
         // A channel that ran empty shows how fast records come, not how fast they are taken.
