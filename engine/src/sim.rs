@@ -26,7 +26,7 @@ use crate::graph::JobGraph;
 use crate::progress::JobMetrics;
 use crate::time::ProcessingTime;
 use attempt::{Attempt, AttemptEnd};
-pub use plan::SimPlan;
+pub use plan::{SimPlan, Style};
 pub use random::Random;
 
 /// A job under the simulator.

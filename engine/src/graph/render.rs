@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::chain::{ExecutionPlan, Target};
+use super::chain::{ExecutionPlan, Target, Task};
 use super::logical::{JobGraph, Level, NodeKind, Partition};
 
 /// A format for plans.
@@ -53,11 +53,12 @@ impl ExecutionPlan {
                 };
                 let _ = writeln!(
                     out,
-                    "  {} {}  {} [{}{state}]{}",
+                    "  {} {}  {} [{}{state}]{}{}",
                     if n == 0 { "*" } else { "+" },
                     info.name,
                     if info.what == info.name { "" } else { &info.what },
                     level(info.level),
+                    branch_suffix(graph, task, n),
                     targets_suffix(&task.targets[n]),
                 );
             }
@@ -86,7 +87,7 @@ impl ExecutionPlan {
             }
             out.push_str("  }\n");
         }
-        self.each_edge(graph, |from, to, label| {
+        self.each_edge(|from, to, label| {
             let _ = writeln!(out, "  n{from} -> n{to} [label=\"{label}\"];");
         });
         out.push_str("}\n");
@@ -110,7 +111,7 @@ impl ExecutionPlan {
             }
             out.push_str("  end\n");
         }
-        self.each_edge(graph, |from, to, label| {
+        self.each_edge(|from, to, label| {
             let _ = match label {
                 "" => writeln!(out, "  n{from} --> n{to}"),
                 _ => writeln!(out, "  n{from} -->|{label}| n{to}"),
@@ -120,7 +121,7 @@ impl ExecutionPlan {
     }
 
     /// Calls `each` with the indices of both nodes and a label for every edge of the graph.
-    fn each_edge(&self, graph: &JobGraph, mut each: impl FnMut(usize, usize, &str)) {
+    fn each_edge(&self, mut each: impl FnMut(usize, usize, &str)) {
         for task in &self.tasks {
             for (n, &node) in task.nodes.iter().enumerate() {
                 for (port, targets) in task.targets[n].iter().enumerate() {
@@ -141,7 +142,6 @@ impl ExecutionPlan {
                 }
             }
         }
-        let _ = graph;
     }
 }
 
@@ -154,6 +154,19 @@ fn level(level: Level) -> &'static str {
 
 fn port_suffix(port: usize) -> &'static str {
     if port == 0 { "" } else { " (side)" }
+}
+
+/// Where a chained operator gets its records from, if not from the one above it.
+fn branch_suffix(graph: &JobGraph, task: &Task, node: usize) -> String {
+    for (from, ports) in task.targets.iter().enumerate() {
+        for (port, targets) in ports.iter().enumerate() {
+            if targets.contains(&Target::Node(node)) && (from + 1 != node || port > 0) {
+                let name = &graph.info(task.nodes[from]).name;
+                return format!(" <- {name}{}", port_suffix(port));
+            }
+        }
+    }
+    String::new()
 }
 
 fn targets_suffix(targets: &[Vec<Target>; 2]) -> String {
