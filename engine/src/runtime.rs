@@ -18,7 +18,7 @@ mod worker;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thalweg_checkpoint::{CheckpointId, CheckpointStore, LocalStore, Manifest};
 use thalweg_state::BackendConfig;
@@ -58,6 +58,12 @@ pub type Observer<'a> = &'a mut dyn FnMut(&Progress);
 
 /// The store, shared by the coordinator and the checkpoint writer.
 pub(crate) type SharedStore = Arc<Mutex<Box<dyn CheckpointStore>>>;
+
+/// The store for one caller. A thread that panicked while it had the store has failed the run; no
+/// call leaves the store half changed.
+fn lock(store: &SharedStore) -> MutexGuard<'_, Box<dyn CheckpointStore>> {
+    store.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Runs a job on worker threads until its input ends, it is stopped, or it fails.
 ///

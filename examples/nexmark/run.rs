@@ -3,12 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use thalweg::Job;
-use thalweg::engine::metrics::Counter;
-use thalweg::engine::progress::{Progress, RunOutcome, RunReport};
-use thalweg::engine::runtime::{self, StopSignal};
-use thalweg::engine::{Error, Result};
-use thalweg::sim::{SimPlan, SimReport, Simulation};
+use thalweg::sim::{SimPlan, SimReport};
+use thalweg::{Counter, Error, Job, Progress, Result, RunOutcome, RunReport};
 
 use crate::event::Event;
 use crate::jobs::{self, Input};
@@ -28,18 +24,13 @@ impl Input {
 /// # Errors
 /// Those of the engine.
 pub(crate) fn execute(options: &Options, input: Input, output: &Output) -> Result<RunReport> {
-    let build = || {
-        let job = Job::new();
-        jobs::build(&job, options.query, input, output);
-        job.into_graph()
+    let build = |job: &Job| {
+        jobs::build(job, options.query, input, output);
+        Ok(())
     };
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let config = options.job_options().check(cores)?;
     let name = format!("nexmark-{}", options.query.name());
     match options.driver {
-        Driver::Threads => {
-            runtime::run(&build(), &name, &config, &StopSignal::default(), &mut |_| {})
-        }
+        Driver::Threads => thalweg::execute(&name, build, &options.job_options()),
         Driver::Sim => {
             if options.checkpoint_dir.is_some() || options.state != State::Memory {
                 return Err(Error::config(
@@ -47,9 +38,9 @@ pub(crate) fn execute(options: &Options, input: Input, output: &Output) -> Resul
                      --checkpoint-dir and --state",
                 ));
             }
+            options.job_options().check(1)?;
             let plan = SimPlan::calm(options.seed, options.parallelism.get());
-            let report = Simulation::with_plan(plan).run(&name, || Ok(build()))?;
-            Ok(simulated(report))
+            Ok(simulated(thalweg::test::simulate_plan(&name, build, plan)?))
         }
     }
 }

@@ -15,7 +15,7 @@ use thalweg_checkpoint::{
 use super::clock::{Clock, wall_clock_millis};
 use super::worker::Worker;
 use super::writer::write_captures;
-use super::{Observer, SharedStore, StopSignal, worker_of};
+use super::{Observer, SharedStore, StopSignal, lock, worker_of};
 use crate::deploy::{Committers, Deployment};
 use crate::error::{Error, Result};
 use crate::options::JobConfig;
@@ -245,7 +245,7 @@ impl Run<'_> {
             ..Manifest::from_pending(pending)
         };
         let retained = self.config.checkpoints.as_ref().map_or(1, |c| c.retained);
-        let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut store = lock(store);
         store.publish(&manifest)?;
         self.published = Some(manifest.id);
         if let Err(error) = store.retain(retained) {
@@ -257,8 +257,7 @@ impl Run<'_> {
 
     fn discard(&mut self, id: CheckpointId) {
         let Some(store) = &self.store else { return };
-        let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Err(error) = store.discard(id) {
+        if let Err(error) = lock(store).discard(id) {
             // It is removed with the older ones when a newer checkpoint is kept.
             tracing::warn!(%error, checkpoint = id.0, "leftovers cannot be removed");
         }
@@ -287,8 +286,7 @@ impl Run<'_> {
         if let (Some(store), Some(newest)) = (&self.store, self.published)
             && !coordinator.has_pending_commits()
         {
-            let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            store.mark_committed(newest)?;
+            lock(store).mark_committed(newest)?;
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use crossbeam_channel::{Receiver, Sender};
 use thalweg_checkpoint::{CheckpointStore, OperatorPart, SubtaskAck, SubtaskId, SubtaskSnapshot};
 use thalweg_state::SnapshotPart;
 
-use super::SharedStore;
 use super::coordinate::Report;
+use super::{SharedStore, lock};
 use crate::error::Result;
 use crate::subtask::Capture;
 
@@ -47,10 +47,7 @@ pub(crate) fn write_captures(
         }
         let written = match store {
             None => acknowledge(request, |_, _| Ok(None)),
-            Some(store) => {
-                let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                write_capture(request, &mut **store)
-            }
+            Some(store) => write_capture(request, &mut **lock(store)),
         };
         let report = match written {
             Ok(ack) => Report::Ack(ack),
