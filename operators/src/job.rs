@@ -56,6 +56,19 @@ impl Job {
         Stream::new(self.clone(), node, Port::Main)
     }
 
+    /// Adds an operator behind two streams and returns its main output.
+    pub(crate) fn operator2<O: Operator>(
+        &self,
+        left: &Stream<O::In>,
+        right: &Stream<O::In>,
+        spec: OperatorSpec,
+        factory: impl Fn() -> O + Send + Sync + 'static,
+    ) -> Stream<O::Out> {
+        let out = self.operator(left, spec, factory);
+        self.connect(right, out.node);
+        out
+    }
+
     /// Leads a stream into an operator.
     pub(crate) fn connect<T>(&self, input: &Stream<T>, node: NodeId) {
         let Stream { node: from, port, partition, .. } = *input;

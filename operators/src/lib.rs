@@ -26,5 +26,5 @@ pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, Sum};
 pub use event_time::{IntoEventTime, Watermarks};
 pub use job::Job;
 pub use process::{ProcessContext, ProcessFunction};
-pub use stream::{Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
+pub use stream::{Either, Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
 pub use window::{Sliding, Tumbling, Window, WindowAssigner, WindowOutput, WindowResult};

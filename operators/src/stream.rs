@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use thalweg_engine::Key;
+use thalweg_engine::{Data, Key};
 use thalweg_engine::graph::{NodeId, Partition, Port};
 
 use crate::job::Job;
@@ -88,6 +88,37 @@ impl<K: Key, T> KeyedStream<K, T> {
     /// The records with their keys, as an ordinary stream in the same subtasks.
     pub fn records(&self) -> Stream<Keyed<K, T>> {
         self.stream.clone()
+    }
+}
+
+/// A record of one of two streams that an operator takes together.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Either<A, B> {
+    /// Of the left stream.
+    Left(A),
+    /// Of the right stream.
+    Right(B),
+}
+
+impl<K: Key, T: Data> KeyedStream<K, T> {
+    /// The records as the left ones of two streams, for an operator that takes both.
+    #[track_caller]
+    pub(crate) fn tagged_left<B: Data>(&self) -> Stream<Keyed<K, Either<T, B>>> {
+        self.tagged(Either::Left)
+    }
+
+    /// The records as the right ones of two streams.
+    #[track_caller]
+    pub(crate) fn tagged_right<A: Data>(&self) -> Stream<Keyed<K, Either<A, T>>> {
+        self.tagged(Either::Right)
+    }
+
+    #[track_caller]
+    fn tagged<E: Data>(&self, tag: fn(T) -> E) -> Stream<Keyed<K, E>> {
+        let Stream { partition, .. } = self.stream;
+        let keyed = self.stream.with_partition(Partition::Forward);
+        let tag = move |Keyed { key, value }| Keyed { key, value: tag(value) };
+        keyed.map(tag).with_partition(partition)
     }
 }
 

@@ -104,8 +104,12 @@ pub struct NodeInfo {
     pub assigns_event_time: bool,
     /// True if it works in event time.
     pub needs_event_time: bool,
+    /// True if it, or an operator it stands for, orders records by their identities.
+    pub needs_record_ids: bool,
     /// What its results may depend on.
     pub level: Level,
+    /// What is wrong with how it was declared, for the user who declared it.
+    pub problems: Vec<String>,
 }
 
 impl NodeInfo {
@@ -141,8 +145,13 @@ pub struct OperatorSpec {
     pub needs_event_time: bool,
     /// The parallelism it insists on, or the job's.
     pub parallelism: Option<usize>,
+    /// True if it orders records by their identities: sources in front of it attach them.
+    pub needs_record_ids: bool,
     /// What its results may depend on.
     pub level: Level,
+    /// What is wrong with how it was declared; reported with its name and line by
+    /// [`JobGraph::validate`].
+    pub problems: Vec<String>,
 }
 
 impl OperatorSpec {
@@ -156,7 +165,9 @@ impl OperatorSpec {
             assigns_event_time: false,
             needs_event_time: false,
             parallelism: None,
+            needs_record_ids: false,
             level: Level::D4,
+            problems: Vec::new(),
         }
     }
 
@@ -221,7 +232,9 @@ impl JobGraph {
             is_stateful: true,
             assigns_event_time: false,
             needs_event_time: false,
+            needs_record_ids: false,
             level: Level::D4,
+            problems: Vec::new(),
         };
         let make = Make::Source(Arc::new(SourceCell::new(Arc::new(source))));
         let make_gate = [make_gate::<S::Item> as MakeGate, make_gate::<S::Dead>];
@@ -244,7 +257,9 @@ impl JobGraph {
             is_stateful: spec.is_stateful,
             assigns_event_time: spec.assigns_event_time,
             needs_event_time: spec.needs_event_time,
+            needs_record_ids: spec.needs_record_ids,
             level: spec.level,
+            problems: spec.problems,
         };
         let make = Make::Operator(Box::new(move || Box::new(OperatorCell::new(factory()))));
         let make_gate = [make_gate::<O::Out> as MakeGate, make_gate::<O::Side>];
@@ -267,7 +282,9 @@ impl JobGraph {
             is_stateful: true,
             assigns_event_time: false,
             needs_event_time: false,
+            needs_record_ids: false,
             level: Level::D4,
+            problems: Vec::new(),
         };
         let make = Make::Sink(Arc::new(Arc::new(sink)));
         let make_gate = [make_gate::<()> as MakeGate; 2];
@@ -275,8 +292,12 @@ impl JobGraph {
     }
 
     /// Leads an output port of `from` to the input of `to`. The fluent API sees to it that the
-    /// record types agree.
+    /// record types agree. Behind an operator that insists on a parallelism only an exchange
+    /// changes it.
     pub fn connect(&mut self, from: NodeId, port: Port, to: NodeId, partition: Partition) {
+        if partition == Partition::Forward && self.info(to).parallelism.is_none() {
+            self.graph[to.0].info.parallelism = self.info(from).parallelism;
+        }
         self.graph.add_edge(from.0, to.0, Edge { port, partition });
     }
 

@@ -12,7 +12,8 @@ impl JobGraph {
     ///
     /// # Errors
     /// `Config`, naming the operator and the line that declared it: no source, a name used twice,
-    /// a stream without a sink, event time missing or assigned too late, a cycle.
+    /// options that make no sense, a stream without a sink, event time missing or assigned too
+    /// late, a cycle.
     pub fn validate(&self) -> Result<()> {
         if self.graph.node_count() == 0 {
             return Err(Error::config("the job is empty: add a source and a sink"));
@@ -22,6 +23,7 @@ impl JobGraph {
         }
         self.validate_names()?;
         for node in self.nodes() {
+            self.validate_options(node)?;
             self.validate_consumed(node)?;
             self.validate_event_time(node)?;
         }
@@ -51,6 +53,14 @@ impl JobGraph {
             }
         }
         Ok(())
+    }
+
+    fn validate_options(&self, node: NodeId) -> Result<()> {
+        let info = self.info(node);
+        match info.problems.first() {
+            Some(problem) => Err(Error::config(format!("{}: {problem}", info.whereabouts()))),
+            None => Ok(()),
+        }
     }
 
     fn validate_consumed(&self, node: NodeId) -> Result<()> {
