@@ -342,8 +342,10 @@ impl Builder<'_, '_> {
         let metrics = self.metrics.register(&info.name, false, info.assigns_event_time);
         let parent = parent.and_then(|parent| parent.checked_sub(first));
         let is_captured = self.context.is_checkpointed || info.kind == NodeKind::Sink;
-        let (name, notified) = (info.name.clone(), open.notified.take());
-        Ok(ChainNode::new(name, operator, outlets, parent, metrics, is_captured, notified))
+        let (notified, begun) = (open.notified.take(), open.restored_watermark);
+        let mut node = ChainNode::new(info.name.clone(), operator, outlets, parent, metrics);
+        (node.is_captured, node.notified, node.begun) = (is_captured, notified, begun);
+        Ok(node)
     }
 
     /// The snapshots of an operator that overlap with a range of key groups.
