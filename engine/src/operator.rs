@@ -25,6 +25,7 @@ use thalweg_state::{
 
 use crate::batch::Batch;
 use crate::error::Result;
+use crate::external::External;
 use crate::metrics::OperatorMetrics;
 use crate::park::{Notifier, Waker};
 use crate::sink::Committable;
@@ -207,9 +208,15 @@ pub struct OpenContext<'a> {
     pub is_checkpointed: bool,
     pub(crate) waker: Waker,
     pub(crate) notified: Option<Arc<AtomicBool>>,
+    pub(crate) external: External,
 }
 
 impl OpenContext<'_> {
+    /// A handle by which futures are started that run outside of the subtask.
+    pub fn external(&self) -> External {
+        self.external.clone()
+    }
+
     /// A handle by which other threads cause a call of [`Operator::on_time`].
     pub fn notifier(&mut self) -> Notifier {
         let flag = self.notified.get_or_insert_default().clone();
