@@ -266,7 +266,7 @@ impl Builder<'_, '_> {
             nodes.push(self.node(n + first, outlets, first)?);
         }
         let batch_records = self.context.batch_records;
-        let mut chain = Chain { nodes, gates, split: 0, batch_records, is_advancing: false };
+        let mut chain = Chain { nodes, gates, split: 0, batch_records, was_called_by_time: false };
         let head = match head_outlets {
             Some(outlets) => Head::Source(self.source(outlets, splits, &mut chain)?),
             None => {

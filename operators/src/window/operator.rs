@@ -16,8 +16,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use thalweg_engine::state::{
-    KeyGroup, KeyGroupCount, Namespace, OperatorState, SlicedTable, Table, TableId, codec,
-    hash_key,
+    KeyGroup, KeyGroupCount, Namespace, OperatorState, SlicedTable, Table, TableId, codec, hash_key,
 };
 use thalweg_engine::{
     Advance, Batch, Context, Counter, Data, Error, EventTime, Key, OpenContext, Operator, Outputs,
@@ -26,6 +25,7 @@ use thalweg_engine::{
 
 use super::assigner::{Slice, Slices, WindowAssigner};
 use super::combined::Combined;
+use super::combiner::Part;
 use super::firing::{Fired, Firing};
 use super::{Window, WindowResult};
 use crate::aggregate::Aggregate;
@@ -38,7 +38,56 @@ const FIRED: TableId = TableId(1);
 /// Accumulators of final windows that were not given out yet. Written at a snapshot only.
 const PENDING: TableId = TableId(2);
 
-pub(super) struct WindowOperator<K, T, A: Aggregate<T>, W> {
+/// What the operator takes in.
+pub(super) trait Intake<T, A: Aggregate<T>>: 'static {
+    /// A record, or what stands for several.
+    type Record: Data;
+
+    /// Adds it to an accumulator.
+    fn add(aggregate: &A, accumulator: &mut A::Accumulator, record: &Self::Record);
+
+    /// The record, if it is one.
+    fn late(record: &Self::Record) -> Option<T>;
+}
+
+/// Records as they come.
+pub(super) struct Records;
+
+impl<T: Data, A: Aggregate<T>> Intake<T, A> for Records {
+    type Record = T;
+
+    #[inline]
+    fn add(aggregate: &A, accumulator: &mut A::Accumulator, record: &T) {
+        aggregate.add(accumulator, record);
+    }
+
+    fn late(record: &T) -> Option<T> {
+        Some(record.clone())
+    }
+}
+
+/// What comes from a combiner.
+pub(super) struct Parts;
+
+impl<T: Data, A: Aggregate<T>> Intake<T, A> for Parts {
+    type Record = Part<T, A::Accumulator>;
+
+    fn add(aggregate: &A, accumulator: &mut A::Accumulator, record: &Self::Record) {
+        match record {
+            Part::Record(record) => aggregate.add(accumulator, record),
+            Part::Combined(part) => aggregate.merge(accumulator, part),
+        }
+    }
+
+    fn late(record: &Self::Record) -> Option<T> {
+        match record {
+            Part::Record(record) => Some(record.clone()),
+            Part::Combined(_) => None,
+        }
+    }
+}
+
+pub(super) struct WindowOperator<K, T, A: Aggregate<T>, W, I> {
     slices: Slices,
     aggregate: Arc<A>,
     lateness_ms: i64,
@@ -56,7 +105,7 @@ pub(super) struct WindowOperator<K, T, A: Aggregate<T>, W> {
     /// The operator's watermark, for records of splits that were idle.
     watermark: EventTime,
     open: Option<Opened<K, A::Accumulator>>,
-    types: PhantomData<fn(T) -> W>,
+    types: PhantomData<fn(T) -> (W, I)>,
 }
 
 struct Opened<K, V> {
@@ -77,10 +126,17 @@ enum Verdict {
     Gap,
 }
 
-impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> WindowOperator<K, T, A, W> {
-    pub(super) fn new(assigner: Arc<W>, aggregate: Arc<A>, lateness_ms: i64) -> Self {
+impl<K, T, A, W, I> WindowOperator<K, T, A, W, I>
+where
+    K: Key,
+    T: Data,
+    A: Aggregate<T>,
+    W: WindowAssigner,
+    I: Intake<T, A>,
+{
+    pub(super) fn new(assigner: &W, aggregate: Arc<A>, lateness_ms: i64) -> Self {
         WindowOperator {
-            slices: Slices::new(&*assigner),
+            slices: Slices::new(assigner),
             aggregate,
             lateness_ms,
             fired: i64::MIN,
@@ -265,8 +321,15 @@ fn split_behind(
     (parts, others)
 }
 
-impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> Operator for WindowOperator<K, T, A, W> {
-    type In = Keyed<K, T>;
+impl<K, T, A, W, I> Operator for WindowOperator<K, T, A, W, I>
+where
+    K: Key,
+    T: Data,
+    A: Aggregate<T>,
+    W: WindowAssigner,
+    I: Intake<T, A>,
+{
+    type In = Keyed<K, I::Record>;
     type Out = WindowResult<K, A::Out>;
     type Side = T;
 
@@ -307,7 +370,7 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> Operator for WindowOpe
 
     fn process(
         &mut self,
-        input: &mut Batch<Keyed<K, T>>,
+        input: &mut Batch<Keyed<K, I::Record>>,
         out: &mut Outputs<'_, WindowResult<K, A::Out>, T>,
         context: &mut Context<'_>,
     ) -> Result<()> {
@@ -321,7 +384,10 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> Operator for WindowOpe
                 Verdict::Accepted(first_end) => first_end,
                 verdict => {
                     if let Verdict::Late = verdict {
-                        out.side.push_marked(values[index].value.clone(), times[index], mark);
+                        let late = I::late(&values[index].value).ok_or_else(|| {
+                            Error::bug("records that were combined came too late")
+                        })?;
+                        out.side.push_marked(late, times[index], mark);
                     } else {
                         gap += 1;
                     }
@@ -345,7 +411,7 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> Operator for WindowOpe
                 &hashes[index..end],
                 |i| &run[i].key,
                 || aggregate.create(),
-                |i, accumulator| aggregate.add(accumulator, &run[i].value),
+                |i, accumulator| I::add(&aggregate, accumulator, &run[i].value),
             )?;
             index = end;
         }
