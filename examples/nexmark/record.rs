@@ -51,7 +51,6 @@ pub(crate) trait BidRecord: Element + Borrow<Bid> + Row {
 
 /// The columns of a person that queries look at.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[cfg_attr(not(test), expect(dead_code, reason = "for q3 and q8, which have no job yet"))]
 pub(crate) struct Seller {
     /// The person.
     pub(crate) id: u64,
@@ -65,7 +64,6 @@ pub(crate) struct Seller {
 
 /// The columns of an auction that queries look at: all of its numbers but the prices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(not(test), expect(dead_code, reason = "for the joins, which have no job yet"))]
 pub(crate) struct Offered {
     /// The auction.
     pub(crate) id: u64,

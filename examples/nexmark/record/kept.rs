@@ -45,7 +45,6 @@ impl<'de> Deserialize<'de> for KeptBid {
 #[derive(Clone, Debug)]
 pub(crate) enum KeptText {
     /// Of a record that stays in memory.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the joins, which have no job yet"))]
     Static(&'static str),
     /// Of a record that was passed owned, or read back.
     Owned(Arc<str>),
