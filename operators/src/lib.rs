@@ -22,7 +22,10 @@ pub mod process;
 mod running;
 pub mod window;
 
-pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, Sum};
+pub use aggregate::{
+    Aggregate, ApproxDistinct, Collect, Count, CountDistinct, FloatMean, FloatSum, Max, MaxBy,
+    Mean, Min, MinBy, Quantiles, Reduce, Sketch, Sum, TopN,
+};
 pub use event_time::{IntoEventTime, Watermarks};
 pub use job::Job;
 pub use process::{ProcessContext, ProcessFunction};

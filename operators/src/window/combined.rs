@@ -216,7 +216,8 @@ impl<K: Key, A: Data> Combined<K, A> {
             a.0.cmp(&b.0).then_with(|| bytes(a.1).cmp(bytes(b.1)))
         };
         self.fresh.sort_unstable_by(|a, b| compare(slots, a, b));
-        let (mut old, mut fresh) = (self.order.drain(..).peekable(), self.fresh.drain(..).peekable());
+        let (mut old, mut fresh) =
+            (self.order.drain(..).peekable(), self.fresh.drain(..).peekable());
         loop {
             let next = match (old.peek(), fresh.peek()) {
                 (Some(a), Some(b)) if compare(slots, a, b).is_lt() => old.next(),

@@ -16,8 +16,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use thalweg_engine::state::{
-    KeyGroup, KeyGroupCount, Namespace, OperatorState, SlicedTable, Table, TableId, codec,
-    hash_key,
+    KeyGroup, KeyGroupCount, Namespace, OperatorState, SlicedTable, Table, TableId, codec, hash_key,
 };
 use thalweg_engine::{
     Advance, Batch, Context, Counter, Data, Error, EventTime, Key, OpenContext, Operator, Outputs,
@@ -137,9 +136,8 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> WindowOperator<K, T, A
     fn fire(&mut self, end: i64) -> Result<()> {
         let aggregate = self.aggregate.clone();
         let start = end - self.slices.size();
-        let entering = std::mem::take(&mut self.waiting);
-        let (entering, waiting) = split_behind(entering, end);
-        self.waiting = waiting;
+        let waiting = self.waiting.split_off(&(end.saturating_add(1), i64::MIN));
+        let entering = std::mem::replace(&mut self.waiting, waiting);
         self.last_part = None;
         let ahead = std::mem::take(&mut self.fired_ahead);
         let Opened { slices, combined, key_groups, .. } = self.opened()?;
@@ -254,15 +252,6 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> WindowOperator<K, T, A
         }
         self.firing.is_empty()
     }
-}
-
-/// The parts whose first window ends at `end` or before, and the others.
-fn split_behind(
-    mut parts: BTreeSet<(i64, i64)>,
-    end: i64,
-) -> (BTreeSet<(i64, i64)>, BTreeSet<(i64, i64)>) {
-    let others = parts.split_off(&(end.saturating_add(1), i64::MIN));
-    (parts, others)
 }
 
 impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> Operator for WindowOperator<K, T, A, W> {
