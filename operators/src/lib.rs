@@ -24,7 +24,10 @@ pub mod process;
 mod running;
 pub mod window;
 
-pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, Sum};
+pub use aggregate::{
+    Aggregate, ApproxDistinct, Collect, Count, CountDistinct, FloatMean, FloatSum, Max, MaxBy,
+    Mean, Min, MinBy, Quantiles, Reduce, Sketch, Sum, TopN,
+};
 pub use async_map::{AsyncMap, AsyncStream, Retry};
 pub use event_time::{IntoEventTime, Watermarks};
 pub use job::Job;

@@ -108,8 +108,11 @@ impl<K: Key, T: Data, W: WindowAssigner> WindowedStream<K, T, W> {
     /// Folds the records of each key and window.
     ///
     /// # Cost
-    /// One table look-up per record; at the end of a window a merge over its slices and a sort of
-    /// its keys.
+    /// One table look-up per record, however many windows it is in. At the end of a window: where
+    /// windows overlap, two merges for each of its keys, and two look-ups and a few merges for each
+    /// key of the slice that is new; otherwise a sort of its keys. The number of slices in a window
+    /// only counts in memory: an accumulator for each key and slice, which may be moved to disk,
+    /// and √(size / slide) more for each key, which may not.
     #[track_caller]
     pub fn aggregate<A: Aggregate<T>>(
         &self,
@@ -119,6 +122,7 @@ impl<K: Key, T: Data, W: WindowAssigner> WindowedStream<K, T, W> {
         let mut spec = OperatorSpec::stateful(name, self.assigner.name(), Location::caller());
         spec.needs_event_time = true;
         spec.level = aggregate.level();
+        spec.problems.extend(aggregate.problems());
         let (assigner, lateness) = (self.assigner.clone(), self.allowed_lateness_ms);
         let aggregate = Arc::new(aggregate);
         let job = &self.stream.job;

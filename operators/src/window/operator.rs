@@ -193,9 +193,8 @@ where
     fn fire(&mut self, end: i64) -> Result<()> {
         let aggregate = self.aggregate.clone();
         let start = end - self.slices.size();
-        let entering = std::mem::take(&mut self.waiting);
-        let (entering, waiting) = split_behind(entering, end);
-        self.waiting = waiting;
+        let waiting = self.waiting.split_off(&(end.saturating_add(1), i64::MIN));
+        let entering = std::mem::replace(&mut self.waiting, waiting);
         self.last_part = None;
         let ahead = std::mem::take(&mut self.fired_ahead);
         let Opened { slices, combined, key_groups, .. } = self.opened()?;
@@ -310,15 +309,6 @@ where
         }
         self.firing.is_empty()
     }
-}
-
-/// The parts whose first window ends at `end` or before, and the others.
-fn split_behind(
-    mut parts: BTreeSet<(i64, i64)>,
-    end: i64,
-) -> (BTreeSet<(i64, i64)>, BTreeSet<(i64, i64)>) {
-    let others = parts.split_off(&(end.saturating_add(1), i64::MIN));
-    (parts, others)
 }
 
 impl<K, T, A, W, I> Operator for WindowOperator<K, T, A, W, I>
