@@ -15,6 +15,7 @@ pub mod graph;
 mod channel;
 mod decider;
 pub mod park;
+pub mod external;
 mod subtask;
 pub mod options;
 pub mod progress;
@@ -24,7 +25,7 @@ pub mod sim;
 pub mod testing;
 pub mod planted;
 
-pub use batch::{BATCH_RECORDS, Batch, Behind, Marks};
+pub use batch::{BATCH_RECORDS, Batch, Behind, Marks, RecordId};
 pub use channel::ChannelBounds;
 pub use error::{Error, ErrorKind, Result};
 pub use metrics::Counter;

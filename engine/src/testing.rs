@@ -2,13 +2,16 @@
 //!
 //! Modes: records one by one and all at once; outputs that are full after one record; a snapshot
 //! and restore into new instances after every step, also in the middle of a watermark's work; and
-//! one instance becoming two and one again. Every call must make progress. After an idea of
+//! one instance becoming two and one again. Operators that ask for a wake-up get it when the script
+//! moves the time. Records have the identities of one split, in the order of the script. Every call must make progress. After an idea of
 //! Hazelcast Jet (`TestSupport`).
 //!
 //! What it cannot see: channels, alignment, and anything between operators; that is the
 //! simulator's part.
 
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use thalweg_checkpoint::CheckpointId;
 use thalweg_state::{
@@ -16,10 +19,13 @@ use thalweg_state::{
     SnapshotPartRef, subtask_of,
 };
 
-use crate::batch::Batch;
+use crate::batch::{Batch, RecordId};
 use crate::error::{Error, Result};
+use crate::external::External;
 use crate::metrics::OperatorMetrics;
 use crate::operator::{Advance, Context, OpenContext, Operator, Outputs, SnapshotContext};
+use crate::park::Waker;
+use crate::sim::external::{Spawned, poll};
 use crate::time::{EventTime, ProcessingTime};
 
 /// What an operator is given, in order.
@@ -29,6 +35,8 @@ pub enum Input<T> {
     Record(T, EventTime, Option<EventTime>),
     /// The operator's watermark.
     Watermark(EventTime),
+    /// Processing time, which only grows; it is 0 before.
+    Time(ProcessingTime),
 }
 
 /// What an operator gave out: main and side records with their times, in a canonical order.
@@ -95,8 +103,15 @@ struct Run<'a, O: Operator, M> {
     hash: Option<HashOf<'a, O::In>>,
     mode: Mode,
     instances: Vec<O>,
+    /// When each instance wants to be called.
+    wake_at: Vec<Option<ProcessingTime>>,
+    notified: Vec<Arc<AtomicBool>>,
+    /// Calls to the world outside: each is answered at once when the operator waits for it.
+    spawned: Arc<Spawned>,
     metrics: OperatorMetrics,
     watermark: EventTime,
+    now: ProcessingTime,
+    fed: u64,
     snapshots: u64,
     given: Given,
 }
@@ -112,8 +127,13 @@ where
             hash,
             mode,
             instances: Vec::new(),
+            wake_at: Vec::new(),
+            notified: Vec::new(),
+            spawned: Arc::default(),
             metrics: OperatorMetrics::default(),
             watermark: EventTime::MIN,
+            now: ProcessingTime::default(),
+            fed: 0,
             snapshots: 0,
             given: Given::default(),
         };
@@ -136,6 +156,11 @@ where
                     self.watermark = *watermark;
                     self.advance()?;
                 }
+                Input::Time(now) => {
+                    self.feed(std::mem::take(&mut records))?;
+                    self.now = *now;
+                    self.on_time()?;
+                }
             }
             self.restore()?;
         }
@@ -149,6 +174,9 @@ where
     /// Opens `count` new instances from `parts`.
     fn open(&mut self, count: usize, parts: &[RestoreSource]) -> Result<()> {
         self.instances.clear();
+        self.wake_at = vec![Some(ProcessingTime::default()); count];
+        self.notified = (0..count).map(|_| Arc::default()).collect();
+        self.spawned = Arc::default();
         let key_group_count = KeyGroupCount::default();
         for subtask_index in 0..count {
             let mut operator = (self.make)();
@@ -163,6 +191,9 @@ where
                 restored_watermark: self.watermark,
                 restored_from: None,
                 is_checkpointed: true,
+                waker: Waker::default(),
+                notified: Some(self.notified[subtask_index].clone()),
+                external: External::new(self.spawned.clone()),
             })?;
             self.instances.push(operator);
         }
@@ -179,13 +210,16 @@ where
             let batch = &mut batches[subtask_of(group, self.instances.len(), key_groups)];
             batch.push_marked(value, time, mark);
             batch.hashes.extend(hash);
+            batch.ids.push(RecordId { split: 0, offset: self.fed });
+            self.fed += 1;
         }
         for (index, batch) in batches.iter_mut().enumerate() {
             while !batch.is_empty() {
                 let before = batch.len();
                 let given = self
                     .call(index, |operator, out, context| operator.process(batch, out, context))?;
-                if batch.len() == before && given.1 == 0 {
+                let is_stuck = batch.len() == before && given.1 == 0;
+                if is_stuck && !self.answer_calls()? {
                     return Err(Error::bug(format!("process made no progress in {:?}", self.mode)));
                 }
             }
@@ -201,6 +235,10 @@ where
                 .call(index, |operator, out, context| operator.advance(watermark, out, context))?;
             match advance {
                 Advance::Done => index += 1,
+                Advance::Wait if count == 0 && !self.answer_calls()? => {
+                    return Err(Error::bug(format!("advance waits in vain in {:?}", self.mode)));
+                }
+                Advance::Wait => {}
                 Advance::More if count == 0 => {
                     return Err(Error::bug(format!("advance made no progress in {:?}", self.mode)));
                 }
@@ -217,6 +255,56 @@ where
         Ok(())
     }
 
+    /// Answers all calls to the world outside, and tells the operators; true if there were any.
+    fn answer_calls(&mut self) -> Result<bool> {
+        let calls = self.spawned.take();
+        let had_calls = !calls.is_empty();
+        for mut call in calls {
+            while poll(&mut call).is_pending() {}
+        }
+        while self.call_due()?.is_some() {}
+        Ok(had_calls)
+    }
+
+    /// Calls one that has asked to be called by now; how many records it gave out.
+    fn call_due(&mut self) -> Result<Option<usize>> {
+        let due = (0..self.instances.len()).find(|&index| {
+            self.wake_at[index].is_some_and(|at| at <= self.now)
+                || self.notified[index].load(Ordering::SeqCst)
+        });
+        let Some(index) = due else { return Ok(None) };
+        self.wake_at[index] = None;
+        self.notified[index].store(false, Ordering::SeqCst);
+        let call = self.call(index, |operator, out, context| operator.on_time(out, context))?;
+        Ok(Some(call.1))
+    }
+
+    /// Calls all that have asked to be called by now.
+    fn on_time(&mut self) -> Result<()> {
+        let mut calls = 0;
+        while let Some(count) = self.call_due()? {
+            calls = if count == 0 { calls + 1 } else { 0 };
+            if calls > 10 * self.instances.len() {
+                return Err(Error::bug(format!("on_time made no progress in {:?}", self.mode)));
+            }
+            if count > 0 {
+                self.restore()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has each instance give out what must not become state.
+    fn before_barrier(&mut self) -> Result<()> {
+        let mut index = 0;
+        while index < self.instances.len() {
+            let (advance, _) =
+                self.call(index, |operator, out, context| operator.before_barrier(out, context))?;
+            index += usize::from(advance == Advance::Done);
+        }
+        Ok(())
+    }
+
     /// Calls one instance with empty outputs and keeps what it gives out.
     fn call<R>(
         &mut self,
@@ -228,14 +316,15 @@ where
         let mut out = Outputs { main: &mut main, side: &mut side, capacity };
         let mut rolled = Vec::new();
         let mut context = Context {
-            now: ProcessingTime::default(),
+            now: self.now,
             metrics: &self.metrics,
             split: 0,
             batch_records: capacity,
-            wake_at: None,
+            wake_at: self.wake_at[index],
             rolled: &mut rolled,
         };
         let result = f(&mut self.instances[index], &mut out, &mut context)?;
+        self.wake_at[index] = context.wake_at;
         let count = main.len() + side.len();
         keep(&main, &mut self.given.main);
         keep(&side, &mut self.given.side);
@@ -248,6 +337,7 @@ where
             return Ok(());
         }
         self.snapshots += 1;
+        self.before_barrier()?;
         let mut parts = Vec::new();
         for operator in &mut self.instances {
             let mut context = SnapshotContext::new(CheckpointId(self.snapshots));

@@ -20,6 +20,7 @@
 //! ```
 
 mod assigner;
+mod combined;
 mod firing;
 mod operator;
 
