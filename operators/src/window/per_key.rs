@@ -196,7 +196,11 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: KeyWindows<T, A>> PerKeyOperator<K, T,
             return Ok(false);
         }
         self.due_at = due_at;
-        self.due.extend(sorted_by_key(keys, |(_, key)| key)?);
+        if keys.len() == 1 {
+            self.due.extend(keys);
+        } else {
+            self.due.extend(sorted_by_key(keys, |(_, key)| key)?);
+        }
         Ok(true)
     }
 

@@ -154,6 +154,15 @@ impl<V> Sessions<V> {
         create: impl FnOnce() -> V,
         merge: impl Fn(&mut V, &V),
     ) -> &mut V {
+        let joins_last = self.last.as_ref().is_some_and(|last| last.touches(start, end));
+        if joins_last
+            && self.earlier.is_empty()
+            && let Some(last) = &mut self.last
+        {
+            // Most records.
+            last.extend(start, end);
+            return &mut self.last.as_mut().expect("there is a last session").accumulator;
+        }
         // What touches the new span is a run; it cannot touch more once it is joined.
         let low = match self.earlier.last() {
             Some(before) if before.end >= start => {
@@ -162,7 +171,6 @@ impl<V> Sessions<V> {
             _ => self.earlier.len(),
         };
         let high = low + self.earlier[low..].partition_point(|open| open.start <= end);
-        let joins_last = self.last.as_ref().is_some_and(|last| last.touches(start, end));
         let joined = self.earlier.drain(low..high).reduce(|mut joined, open| {
             joined.extend(open.start, open.end);
             merge(&mut joined.accumulator, &open.accumulator);

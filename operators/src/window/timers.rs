@@ -3,17 +3,23 @@
 //! After Varghese and Lauck, *Hashed and Hierarchical Timing Wheels* (SOSP 1987), without bounds on
 //! the time: a timer stands in the slot of the highest digit (base 64) in which its time differs
 //! from the wheel's, and moves down when the wheel comes to that slot. Slots are slices of a table,
-//! so timers far off can leave memory like all state.
+//! so timers far off can leave memory like all state; those of the next seconds are in a heap.
 //!
 //! A timer says when to look at a key again, no more: the key's state knows whether there is
 //! anything to do. So a key may have several timers, of which the one set last counts. Timers are
 //! no part of a snapshot: they are set again from the state of the keys.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 
 use thalweg_engine::state::{Namespace, SlicedTable};
 use thalweg_engine::{Key, Result};
 
 /// Bits of a digit.
 const DIGIT_BITS: u32 = 6;
+
+/// Slots of this level and below, of 4.1 s at the most, go to the heap as a whole.
+const HEAP_LEVEL: i64 = 2;
 
 /// A time, and the keys that have a timer at it, with their hashes.
 pub(super) type Due<K> = (i64, Vec<(u64, K)>);
@@ -24,25 +30,59 @@ pub(super) type Due<K> = (i64, Vec<(u64, K)>);
 /// * I1: no timer is set for a time before the wheel's; it asks for timers in rising order.
 /// * I2: slots in the order of (level, digit) are in the order of time, so the first slot holds
 ///   the earliest timers.
-/// * I3: a slot of level 0 holds timers of one time.
+/// * I3: timers before `near_end` are in the heap, others in slots.
 pub(super) struct Timers<K> {
     slots: SlicedTable<K, i64>,
+    near: BinaryHeap<Near<K>>,
+    near_end: i64,
     /// Where the wheel stands.
     time: i64,
 }
 
+struct Near<K> {
+    time: i64,
+    hash: u64,
+    key: K,
+}
+
+impl<K> Ord for Near<K> {
+    /// The earliest is the greatest, for a heap.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.time.cmp(&self.time)
+    }
+}
+
+impl<K> PartialOrd for Near<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K> PartialEq for Near<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.time == other.time
+    }
+}
+
+impl<K> Eq for Near<K> {}
+
 impl<K: Key> Timers<K> {
     /// A wheel over a table that has no entries yet.
     pub(super) fn new(slots: SlicedTable<K, i64>) -> Self {
-        Timers { slots, time: i64::MIN }
+        Timers { slots, near: BinaryHeap::new(), near_end: i64::MIN, time: i64::MIN }
     }
 
     /// Sets a timer. Of one key, the timer set last counts.
     ///
     /// # Cost
-    /// A table look-up now, and another for each level (a factor of 64 in time) on the way down.
+    /// A table look-up now, and another for each level (a factor of 64 in time, from four seconds
+    /// on) on the way down.
     pub(super) fn set(&mut self, time: i64, hash: u64, key: &K) -> Result<()> {
-        let slot = self.slot(time.max(self.time));
+        if time < self.near_end {
+            self.near.push(Near { time, hash, key: key.clone() });
+            return Ok(());
+        }
+        let slot = self.slot(time);
         Ok(self.slots.slice(slot).insert(hash, key, time)?)
     }
 
@@ -52,25 +92,42 @@ impl<K: Key> Timers<K> {
     /// None to speak of if nothing is due.
     pub(super) fn take_due(&mut self, until: i64) -> Result<Option<Due<K>>> {
         loop {
-            let Some(slot) = self.slots.namespaces().next() else { return Ok(None) };
-            let start = self.start(slot);
-            if start > until {
-                return Ok(None);
+            if let Some(&Near { time, .. }) = self.near.peek() {
+                if time > until {
+                    return Ok(None);
+                }
+                let mut keys = Vec::new();
+                while let Some(first) = self.near.peek()
+                    && first.time == time
+                {
+                    keys.extend(self.near.pop().map(|Near { hash, key, .. }| (hash, key)));
+                }
+                return Ok(Some((time, keys)));
             }
-            let mut timers = Vec::new();
-            if let Some(table) = self.slots.get_slice(slot) {
-                table.for_each(|key, hash, &time| timers.push((time, hash, key.clone())))?;
-            }
-            self.slots.drop_slice(slot)?;
-            self.time = start;
-            if slot.0 == 0 {
-                let keys = timers.into_iter().map(|(_, hash, key)| (hash, key)).collect();
-                return Ok(Some((start, keys)));
-            }
-            for (time, hash, key) in timers {
-                self.set(time, hash, &key)?;
+            let first = self.slots.namespaces().next();
+            match first {
+                Some(slot) if self.start(slot) <= until => self.enter(slot)?,
+                _ => return Ok(None),
             }
         }
+    }
+
+    /// The wheel comes to the first slot.
+    fn enter(&mut self, slot: Namespace) -> Result<()> {
+        let mut timers = Vec::new();
+        if let Some(table) = self.slots.get_slice(slot) {
+            table
+                .for_each(|key, hash, &time| timers.push(Near { time, hash, key: key.clone() }))?;
+        }
+        self.slots.drop_slice(slot)?;
+        self.time = self.start(slot);
+        let Namespace(level, _) = slot;
+        if level <= HEAP_LEVEL {
+            self.near = timers.into();
+            self.near_end = self.time.saturating_add(1 << (level as u32 * DIGIT_BITS));
+            return Ok(());
+        }
+        timers.into_iter().try_for_each(|Near { time, hash, key }| self.set(time, hash, &key))
     }
 
     /// Gives up memory if the operator's tables exceed their budget.
