@@ -33,4 +33,7 @@ pub use event_time::{IntoEventTime, Watermarks};
 pub use job::Job;
 pub use process::{ProcessContext, ProcessFunction};
 pub use stream::{Either, Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
-pub use window::{Sliding, Tumbling, Window, WindowAssigner, WindowOutput, WindowResult};
+pub use window::{
+    CountResult, CountWindow, GlobalWindow, RecordAligned, Session, Sliding, Tumbling, Window,
+    WindowAssigner, WindowOutput, WindowResult, Windows,
+};

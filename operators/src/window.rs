@@ -1,4 +1,4 @@
-//! Event-time windows: assigners, the windowed stream, and the operator behind it.
+//! Windows: the kinds there are, the windowed stream, and the operators behind it.
 //!
 //! ```
 //! use thalweg_connectors::memory;
@@ -25,6 +25,16 @@ mod combiner;
 mod firing;
 mod operator;
 
+mod timers;
+mod per_key;
+mod session;
+mod two_stacks;
+mod aligned;
+mod global;
+mod count;
+#[cfg(test)]
+mod testing;
+
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,9 +44,13 @@ use thalweg_engine::graph::{Level, OperatorSpec, Partition};
 use thalweg_engine::time::duration_millis;
 use thalweg_engine::{Data, EventTime, Key};
 
+pub use aligned::RecordAligned;
 pub use assigner::{Sliding, Tumbling, WindowAssigner};
 use combiner::{Combiner, Part};
+pub use count::{CountResult, CountWindow};
+pub use global::GlobalWindow;
 use operator::{Parts, Records, WindowOperator};
+pub use session::Session;
 
 use crate::aggregate::{Aggregate, Reduce};
 use crate::stream::{Keyed, KeyedStream, Stream, WindowedStream};
@@ -87,9 +101,31 @@ impl<K, T, R> WindowOutput<K, T, R> {
     }
 }
 
+/// What a stream of `T` can be cut into: windows of a [`WindowAssigner`] ([`Tumbling`],
+/// [`Sliding`]), [`Session`], [`RecordAligned`], [`GlobalWindow`], [`CountWindow`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say into which windows a stream of `{T}` is cut",
+    label = "not a kind of window"
+)]
+pub trait Windows<T>: Send + Sync + 'static {}
+
+impl<T, W: WindowAssigner> Windows<T> for W {}
+
+impl<T: Data> Stream<T> {
+    /// Cuts the stream into windows without a key: one subtask sees all records, and results have
+    /// the key `()`.
+    ///
+    /// # Cost
+    /// No more than one subtask works, whatever the job's parallelism.
+    #[track_caller]
+    pub fn window_all<W: Windows<T>>(&self, windows: W) -> WindowedStream<(), T, W> {
+        self.key_by(|_| ()).window(windows)
+    }
+}
+
 impl<K: Key, T: Data> KeyedStream<K, T> {
     /// Cuts the stream into windows.
-    pub fn window<W: WindowAssigner>(&self, assigner: W) -> WindowedStream<K, T, W> {
+    pub fn window<W: Windows<T>>(&self, assigner: W) -> WindowedStream<K, T, W> {
         WindowedStream {
             stream: self.stream.clone(),
             assigner: Arc::new(assigner),
@@ -98,11 +134,17 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 }
 
+impl<K, T, W> WindowedStream<K, T, W> {
+    fn with_lateness(self, lateness: Duration) -> Self {
+        WindowedStream { allowed_lateness_ms: duration_millis(lateness), ..self }
+    }
+}
+
 impl<K: Key, T: Data, W: WindowAssigner> WindowedStream<K, T, W> {
     /// Windows stay open this much longer, and give out their results that much later.
     #[must_use]
     pub fn allowed_lateness(self, lateness: Duration) -> Self {
-        WindowedStream { allowed_lateness_ms: duration_millis(lateness), ..self }
+        self.with_lateness(lateness)
     }
 
     /// Folds the records of each key and window.
@@ -123,6 +165,7 @@ impl<K: Key, T: Data, W: WindowAssigner> WindowedStream<K, T, W> {
         spec.needs_event_time = true;
         spec.level = aggregate.level();
         spec.problems.extend(aggregate.problems());
+        spec.problems.extend(self.assigner.problem());
         let (assigner, lateness) = (self.assigner.clone(), self.allowed_lateness_ms);
         let aggregate = Arc::new(aggregate);
         let job = &self.stream.job;
@@ -173,3 +216,6 @@ impl<K: Key, T: Data, W: WindowAssigner> WindowedStream<K, T, W> {
         self.aggregate(name, Reduce::with(combine))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,20 +30,8 @@ impl<K: Key, A> Firing<K, A> {
     }
 
     /// Queues the contents of a window, sorted by encoded key, behind what is queued already.
-    pub(super) fn push_window(&mut self, mut window: Vec<Fired<K, A>>) -> Result<()> {
-        let mut arena = Vec::new();
-        let mut order = Vec::with_capacity(window.len());
-        for (index, fired) in window.iter().enumerate() {
-            let start = arena.len();
-            codec::encode_key(&fired.key, &mut arena)?;
-            order.push((prefix(&arena[start..]), start, arena.len(), index));
-        }
-        order.sort_unstable_by(|a, b| {
-            a.0.cmp(&b.0).then_with(|| arena[a.1..a.2].cmp(&arena[b.1..b.2]))
-        });
-        let mut slots: Vec<Option<Fired<K, A>>> = window.drain(..).map(Some).collect();
-        let in_order = order.iter().filter_map(|&(.., index)| slots[index].take());
-        self.queue.extend(in_order);
+    pub(super) fn push_window(&mut self, window: Vec<Fired<K, A>>) -> Result<()> {
+        self.queue.extend(sorted_by_key(window, |fired| &fired.key)?);
         Ok(())
     }
 
@@ -76,6 +64,24 @@ impl<K: Key, A> Firing<K, A> {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Fired<K, A>> {
         self.queue.iter()
     }
+}
+
+/// Sorts by encoded key.
+pub(super) fn sorted_by_key<K: Key, T>(
+    items: Vec<T>,
+    key_of: impl Fn(&T) -> &K,
+) -> Result<impl Iterator<Item = T>> {
+    let mut arena = Vec::new();
+    let mut order = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let start = arena.len();
+        codec::encode_key(key_of(item), &mut arena)?;
+        order.push((prefix(&arena[start..]), start, arena.len(), index));
+    }
+    order
+        .sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| arena[a.1..a.2].cmp(&arena[b.1..b.2])));
+    let mut slots: Vec<Option<T>> = items.into_iter().map(Some).collect();
+    Ok(order.into_iter().filter_map(move |(.., index)| slots[index].take()))
 }
 
 /// The first eight bytes as a number that sorts like them.

@@ -84,7 +84,7 @@ fn windows_are_the_same_in_every_mode_and_right() {
         let (size, slide) = (random.between(1, 30), random.between(1, 30));
         let lateness = random.between(0, 1) * random.between(1, 20);
         let millis = |n: i64| Duration::from_millis(n as u64);
-        let assigner = Arc::new(Sliding::of(millis(size), millis(slide)));
+        let assigner = Arc::new(Sliding::of(millis(size), millis(slide)).with_gaps());
         let records = random.below(40) as u32;
         let script = script(&mut random, 6, records);
         let given = verify_operator(
