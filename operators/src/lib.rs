@@ -18,13 +18,17 @@ pub mod event_time;
 mod key_by;
 
 pub mod aggregate;
+pub mod connect;
+pub mod join;
 pub mod process;
 mod running;
 pub mod window;
 
 pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, Sum};
+pub use connect::ConnectedStreams;
 pub use event_time::{IntoEventTime, Watermarks};
 pub use job::Job;
+pub use join::JoinOutput;
 pub use process::{ProcessContext, ProcessFunction};
 pub use stream::{Either, Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
 pub use window::{Sliding, Tumbling, Window, WindowAssigner, WindowOutput, WindowResult};

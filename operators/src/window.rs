@@ -32,7 +32,9 @@ use thalweg_engine::graph::OperatorSpec;
 use thalweg_engine::time::duration_millis;
 use thalweg_engine::{Data, EventTime, Key};
 
+pub(crate) use assigner::{Slice, Slices};
 pub use assigner::{Sliding, Tumbling, WindowAssigner};
+pub(crate) use firing::{Fired, Firing};
 use operator::WindowOperator;
 
 use crate::aggregate::{Aggregate, Reduce};
