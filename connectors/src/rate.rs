@@ -180,6 +180,7 @@ fn move_front<T>(batch: &mut Batch<T>, count: usize, front: &mut Batch<T>) {
     front.values.extend(batch.values.drain(..count));
     front.times.extend(batch.times.drain(..count.min(batch.times.len())));
     front.hashes.extend(batch.hashes.drain(..count.min(batch.hashes.len())));
+    front.ids.extend(batch.ids.drain(..count.min(batch.ids.len())));
     let marks = batch.behind.partition_point(|mark| (mark.index as usize) < count);
     front.behind.extend(batch.behind.drain(..marks));
     for mark in &mut batch.behind {

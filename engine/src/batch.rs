@@ -4,6 +4,9 @@
 //! * I1: `times` is empty (no event time assigned yet) or as long as `values`.
 //! * I2: `hashes` is empty (not keyed) or as long as `values`.
 //! * I3: `behind` is sorted by `index`, strictly, and every index is below `values.len()`.
+//! * I4: `ids` is empty (not asked for, or unknown) or as long as `values`.
+
+use serde::{Deserialize, Serialize};
 
 use crate::time::EventTime;
 
@@ -21,7 +24,22 @@ pub struct Behind {
     pub watermark: EventTime,
 }
 
-/// Records as columns: values, event times, key hashes, and marks of the few that are behind.
+/// The identity of a record: which record of which split it was, or was made from.
+///
+/// Orders records of equal event time where an operator asks for order. Records that one record
+/// was turned into have its identity.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct RecordId {
+    /// A number made from the split's name: the same after a restart.
+    pub split: u64,
+    /// The number of records that were read from the split before it.
+    pub offset: u64,
+}
+
+/// Records as columns: values, event times, key hashes, identities, and marks of the few that are
+/// behind.
 ///
 /// Columns that nobody has filled are empty. The fields are public because operators are loops
 /// over them; the module's invariants hold between calls.
@@ -35,11 +53,19 @@ pub struct Batch<T> {
     pub hashes: Vec<u64>,
     /// Records behind the watermark of their own split, in order of index.
     pub behind: Vec<Behind>,
+    /// Identity of each record, or empty: only where an operator further down asks for it.
+    pub ids: Vec<RecordId>,
 }
 
 impl<T> Default for Batch<T> {
     fn default() -> Self {
-        Batch { values: Vec::new(), times: Vec::new(), hashes: Vec::new(), behind: Vec::new() }
+        Batch {
+            values: Vec::new(),
+            times: Vec::new(),
+            hashes: Vec::new(),
+            behind: Vec::new(),
+            ids: Vec::new(),
+        }
     }
 }
 
@@ -62,6 +88,13 @@ impl<T> Batch<T> {
         self.times.clear();
         self.hashes.clear();
         self.behind.clear();
+        self.ids.clear();
+    }
+
+    /// The identity of record `index`; that of no record where identities were not asked for.
+    #[inline]
+    pub fn id(&self, index: usize) -> RecordId {
+        self.ids.get(index).copied().unwrap_or_default()
     }
 
     /// Appends a record with its event time.
@@ -80,13 +113,14 @@ impl<T> Batch<T> {
         self.push(value, time);
     }
 
-    /// Takes over times, hashes and marks of `other`: for one-to-one operators, whose records
+    /// Takes over all columns but the values of `other`: for one-to-one operators, whose records
     /// keep their places.
     #[inline]
     pub fn take_columns<U>(&mut self, other: &mut Batch<U>) {
         std::mem::swap(&mut self.times, &mut other.times);
         std::mem::swap(&mut self.hashes, &mut other.hashes);
         std::mem::swap(&mut self.behind, &mut other.behind);
+        std::mem::swap(&mut self.ids, &mut other.ids);
         other.clear();
     }
 
@@ -113,6 +147,9 @@ impl<T> Batch<T> {
         if !self.hashes.is_empty() {
             self.hashes.drain(..count);
         }
+        if !self.ids.is_empty() {
+            self.ids.drain(..count);
+        }
         if !self.behind.is_empty() {
             self.behind.retain_mut(|mark| {
                 let stays = mark.index as usize >= count;
@@ -125,6 +162,7 @@ impl<T> Batch<T> {
     /// Keeps the records for which `keep` is true, in order.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         let (timed, hashed) = (!self.times.is_empty(), !self.hashes.is_empty());
+        let identified = !self.ids.is_empty();
         let mut kept = 0;
         let mut moved: Vec<Behind> = Vec::new();
         let mut marks = Marks { rest: &self.behind };
@@ -144,6 +182,9 @@ impl<T> Batch<T> {
                     if hashed {
                         self.hashes[kept] = self.hashes[i];
                     }
+                    if identified {
+                        self.ids[kept] = self.ids[i];
+                    }
                 }
                 kept += 1;
             }
@@ -156,6 +197,7 @@ impl<T> Batch<T> {
         self.values.truncate(len);
         self.times.truncate(len);
         self.hashes.truncate(len);
+        self.ids.truncate(len);
     }
 
     /// Moves the records that `f` maps to `Some` into `out`, with their columns, and empties
@@ -163,7 +205,8 @@ impl<T> Batch<T> {
     pub fn filter_map_into<U>(&mut self, out: &mut Batch<U>, mut f: impl FnMut(T) -> Option<U>) {
         out.values.reserve(self.values.len());
         out.times.reserve(self.times.len());
-        if self.hashes.is_empty() && self.behind.is_empty() && !self.times.is_empty() {
+        let is_plain = self.hashes.is_empty() && self.behind.is_empty() && self.ids.is_empty();
+        if is_plain && !self.times.is_empty() {
             // What is usual behind a source: values and times, nothing else.
             for (value, &time) in self.values.drain(..).zip(&self.times) {
                 if let Some(value) = f(value) {
@@ -175,6 +218,7 @@ impl<T> Batch<T> {
             return;
         }
         let (timed, hashed) = (!self.times.is_empty(), !self.hashes.is_empty());
+        let identified = !self.ids.is_empty();
         let mut marks = Marks { rest: &self.behind };
         for (i, value) in self.values.drain(..).enumerate() {
             let mark = marks.at(i);
@@ -189,13 +233,16 @@ impl<T> Batch<T> {
                 if hashed {
                     out.hashes.push(self.hashes[i]);
                 }
+                if identified {
+                    out.ids.push(self.ids[i]);
+                }
             }
         }
         self.clear();
     }
 
     /// Appends all records of `other` with their columns, and empties it. Times that one of them
-    /// lacks are `MIN`; hashes that one of them lacks are dropped.
+    /// lacks are `MIN`; hashes or identities that one of them lacks are dropped.
     pub fn append(&mut self, other: &mut Batch<T>) {
         if self.times.is_empty() != other.times.is_empty() {
             self.times.resize(self.len(), EventTime::MIN);
@@ -205,6 +252,11 @@ impl<T> Batch<T> {
             self.hashes.clear();
             other.hashes.clear();
         }
+        if self.ids.len() != self.len() || other.ids.len() != other.len() {
+            self.ids.clear();
+            other.ids.clear();
+        }
+        self.ids.append(&mut other.ids);
         let base = self.values.len() as u32;
         self.values.append(&mut other.values);
         self.times.append(&mut other.times);
@@ -260,6 +312,7 @@ mod tests {
             let mark = (i % 3 == 0).then(|| EventTime::from_millis(100 + i));
             batch.push_marked(i, EventTime::from_millis(i), mark);
             batch.hashes.push(i as u64);
+            batch.ids.push(RecordId { split: 1, offset: i as u64 });
         }
         batch
     }
@@ -271,6 +324,7 @@ mod tests {
             assert_eq!(marks.at(i), expected, "record {value}");
             assert_eq!(batch.times[i].millis(), value);
             assert_eq!(batch.hashes[i], value as u64);
+            assert_eq!(batch.id(i).offset, value as u64);
         }
         assert!(marks.is_empty());
     }
@@ -295,6 +349,6 @@ mod tests {
         let mut untimed = Batch { values: vec![7, 8], ..Batch::default() };
         untimed.append(&mut batch(2));
         assert_eq!(untimed.times[..2], [EventTime::MIN; 2]);
-        assert_eq!((untimed.times.len(), untimed.hashes.len()), (4, 0));
+        assert_eq!((untimed.times.len(), untimed.hashes.len(), untimed.ids.len()), (4, 0, 0));
     }
 }

@@ -19,9 +19,10 @@ use crate::park::Waker;
 use crate::planted::planted;
 use crate::progress::JobMetrics;
 use crate::sink::{Committer, Start};
-use crate::source::{ReaderContext, Split};
+use crate::source::{ReaderContext, RestoredSplit, Split};
 use crate::subtask::{
-    Chain, ChainGate, ChainNode, Head, InputGate, Outlet, Outlets, SourceInput, Subtask, guard,
+    Chain, ChainGate, ChainNode, Head, InputGate, Outlet, Outlets, RECORDS_READ, SourceInput,
+    Subtask, guard,
 };
 use crate::time::EventTime;
 
@@ -261,7 +262,8 @@ impl Builder<'_, '_> {
         for (n, outlets) in all_outlets.enumerate() {
             nodes.push(self.node(n + first, outlets, first)?);
         }
-        let mut chain = Chain { nodes, gates, split: 0, batch_records: self.context.batch_records };
+        let batch_records = self.context.batch_records;
+        let mut chain = Chain { nodes, gates, split: 0, batch_records, is_advancing: false };
         let head = match head_outlets {
             Some(outlets) => Head::Source(self.source(outlets, splits, &mut chain)?),
             None => {
@@ -329,6 +331,8 @@ impl Builder<'_, '_> {
             restored_watermark: self.restored_watermark(&info.name, range),
             restored_from: self.context.restored.map(|manifest| manifest.id),
             is_checkpointed: self.context.is_checkpointed,
+            waker: (self.context.waker)(self.task, self.index),
+            notified: None,
         };
         guard(&info.name, || operator.open(&mut open))?;
         let parent = task
@@ -338,7 +342,10 @@ impl Builder<'_, '_> {
         let metrics = self.metrics.register(&info.name, false, info.assigns_event_time);
         let parent = parent.and_then(|parent| parent.checked_sub(first));
         let is_captured = self.context.is_checkpointed || info.kind == NodeKind::Sink;
-        Ok(ChainNode::new(info.name.clone(), operator, outlets, parent, metrics, is_captured))
+        let (notified, begun) = (open.notified.take(), open.restored_watermark);
+        let mut node = ChainNode::new(info.name.clone(), operator, outlets, parent, metrics);
+        (node.is_captured, node.notified, node.begun) = (is_captured, notified, begun);
+        Ok(node)
     }
 
     /// The snapshots of an operator that overlap with a range of key groups.
@@ -412,12 +419,20 @@ impl Builder<'_, '_> {
                 ),
             ));
         }
-        for (i, (_, state)) in mine.iter().enumerate() {
-            let generators: Vec<(String, Vec<u8>)> = match state {
+        let mut restored = Vec::with_capacity(mine.len());
+        for (i, (split, state)) in mine.into_iter().enumerate() {
+            let generators: Vec<(String, Vec<u8>)> = match &state {
                 Some(state) => thalweg_state::codec::decode(&state.generator)?,
                 None => Vec::new(),
             };
+            let read = match generators.iter().find(|(name, _)| name == RECORDS_READ) {
+                Some((_, bytes)) => thalweg_state::codec::decode(bytes)?,
+                None => 0,
+            };
             let is_finished = state.as_ref().is_some_and(|state| state.finished);
+            let position = state.map(|state| state.position);
+            let state = position.map(|position| RestoredSplit { position, is_finished, read });
+            restored.push((split, state));
             chain.each_origin(|name, origin| {
                 let generator = generators.iter().find(|(origin, _)| origin == name);
                 origin.add_split(i, generator.map(|(_, bytes)| bytes.as_slice()))?;
@@ -428,9 +443,10 @@ impl Builder<'_, '_> {
             })?;
         }
         let reader = ReaderContext { waker: (context.waker)(self.task, self.index) };
+        let attaches_ids = context.graph.needs_record_ids(node);
         Ok(SourceInput {
             name: info.name.clone(),
-            head: guard(&info.name, || source.open(mine, &reader))?,
+            head: guard(&info.name, || source.open(restored, attaches_ids, &reader))?,
             outlets,
             metrics: self.metrics.register(&info.name, true, false),
         })

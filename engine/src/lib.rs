@@ -24,7 +24,7 @@ pub mod sim;
 pub mod testing;
 pub mod planted;
 
-pub use batch::{BATCH_RECORDS, Batch, Behind, Marks};
+pub use batch::{BATCH_RECORDS, Batch, Behind, Marks, RecordId};
 pub use channel::ChannelBounds;
 pub use error::{Error, ErrorKind, Result};
 pub use metrics::Counter;

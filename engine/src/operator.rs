@@ -7,8 +7,15 @@
 //!   it is called again once that has been handed on, otherwise it has asked for a wake-up.
 //! * All records that came before a watermark were taken before `advance` is called with it, and
 //!   all that `advance` gives out leaves before the watermark does.
+//! * `on_time` is called when the time it has asked for has come, or its notifier was used: with
+//!   empty outputs, at any moment between two other calls.
+//! * `before_barrier` is called with empty outputs until it is `Done`; then `snapshot` follows, and
+//!   nothing in between.
 //! * `snapshot` may be called between two calls of `advance` that gave [`Advance::More`]: what is
 //!   still to be given out is part of the operator's state.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use thalweg_checkpoint::CheckpointId;
 use thalweg_state::{
@@ -19,6 +26,7 @@ use thalweg_state::{
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::metrics::OperatorMetrics;
+use crate::park::{Notifier, Waker};
 use crate::sink::Committable;
 use crate::time::{EventTime, ProcessingTime};
 
@@ -65,8 +73,39 @@ pub trait Operator: Send + 'static {
         Ok(Advance::Done)
     }
 
+    /// Does what is due at `context.now`: called when the time that was asked for by
+    /// [`Context::wake_at`] has come or the operator's [`Notifier`] was used, with or without
+    /// input, and once when the operator has been opened. A wake-up that was asked for stays asked
+    /// for; what does not fit into the outputs is given out when it asks for `context.now` again.
+    ///
+    /// # Errors
+    /// As `process`.
+    fn on_time(
+        &mut self,
+        out: &mut Outputs<'_, Self::Out, Self::Side>,
+        context: &mut Context<'_>,
+    ) -> Result<()> {
+        let _ = (out, context);
+        Ok(())
+    }
+
+    /// Gives out what must not become part of its state, before a barrier leaves: for operators
+    /// that hold back records without owning their keys. Called again after [`Advance::More`].
+    ///
+    /// # Errors
+    /// As `process`.
+    fn before_barrier(
+        &mut self,
+        out: &mut Outputs<'_, Self::Out, Self::Side>,
+        context: &mut Context<'_>,
+    ) -> Result<Advance> {
+        let _ = (out, context);
+        Ok(Advance::Done)
+    }
+
     /// The watermark it forwards when all that was due at `watermark` has been given out: not
-    /// beyond what it still may emit.
+    /// beyond what it still may emit. Asked again after each `advance` and `on_time`, so that a
+    /// watermark can be held back for a while.
     fn forwarded(&self, watermark: EventTime) -> EventTime {
         watermark
     }
@@ -93,6 +132,10 @@ pub enum Advance {
     Done,
     /// There is more; call again when the outputs have been handed on.
     More,
+    /// Not all is done, but nothing can be given out before the next `on_time`: then call again.
+    /// Meanwhile the subtask reads nothing, so this is for the end of time
+    /// ([`EventTime::MAX`]) only.
+    Wait,
 }
 
 /// The outputs of an operator.
@@ -162,9 +205,17 @@ pub struct OpenContext<'a> {
     pub restored_from: Option<CheckpointId>,
     /// True if the job publishes checkpoints.
     pub is_checkpointed: bool,
+    pub(crate) waker: Waker,
+    pub(crate) notified: Option<Arc<AtomicBool>>,
 }
 
 impl OpenContext<'_> {
+    /// A handle by which other threads cause a call of [`Operator::on_time`].
+    pub fn notifier(&mut self) -> Notifier {
+        let flag = self.notified.get_or_insert_default().clone();
+        Notifier { flag, waker: self.waker.clone() }
+    }
+
     /// Opens the operator's state, empty: its tables are to be restored from `restored`.
     ///
     /// # Errors

@@ -35,6 +35,21 @@ impl Waker {
     }
 }
 
+/// Tells an operator that something has happened outside: its `on_time` is called soon.
+#[derive(Clone)]
+pub struct Notifier {
+    pub(crate) flag: Arc<AtomicBool>,
+    pub(crate) waker: Waker,
+}
+
+impl Notifier {
+    /// Causes a call of [`Operator::on_time`](crate::Operator::on_time), from any thread.
+    pub fn notify(&self) {
+        self.flag.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+}
+
 /// One worker's place to sleep.
 pub(crate) struct Parker(Arc<Shared>);
 

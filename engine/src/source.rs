@@ -64,6 +64,17 @@ pub trait Source: Send + Sync + 'static {
     }
 }
 
+/// How far a split had been read when a checkpoint was taken.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RestoredSplit {
+    /// Where the reader stood.
+    pub(crate) position: Vec<u8>,
+    /// True if it had come to its end.
+    pub(crate) is_finished: bool,
+    /// The number of records read.
+    pub(crate) read: u64,
+}
+
 /// What a reader may know of the subtask that reads it.
 #[derive(Clone, Default)]
 pub struct ReaderContext {

@@ -14,6 +14,7 @@
 //! Running | Drained --barrier of kind Stop--> Stopped
 //! any --Shutdown--> Done
 //! ```
+//! In each of them a cut may be prepared for: operators give out what must not become state.
 
 mod chain;
 mod effect;
@@ -31,5 +32,6 @@ pub(crate) use erased::{ErasedOperator, OperatorCell};
 pub(crate) use input::InputGate;
 pub(crate) use output::{ErasedGate, Gate};
 pub(crate) use sink_operator::ErasedSink;
+pub(crate) use snapshot::RECORDS_READ;
 pub(crate) use source_head::{ErasedSource, SourceCell};
 pub(crate) use step::{Head, Next, SourceInput, Subtask};

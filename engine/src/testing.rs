@@ -2,7 +2,8 @@
 //!
 //! Modes: records one by one and all at once; outputs that are full after one record; a snapshot
 //! and restore into new instances after every step, also in the middle of a watermark's work; and
-//! one instance becoming two and one again. Every call must make progress. After an idea of
+//! one instance becoming two and one again. Operators that ask for a wake-up get it when the script
+//! moves the time. Records have the identities of one split, in the order of the script. Every call must make progress. After an idea of
 //! Hazelcast Jet (`TestSupport`).
 //!
 //! What it cannot see: channels, alignment, and anything between operators; that is the
@@ -16,10 +17,11 @@ use thalweg_state::{
     SnapshotPartRef, subtask_of,
 };
 
-use crate::batch::Batch;
+use crate::batch::{Batch, RecordId};
 use crate::error::{Error, Result};
 use crate::metrics::OperatorMetrics;
 use crate::operator::{Advance, Context, OpenContext, Operator, Outputs, SnapshotContext};
+use crate::park::Waker;
 use crate::time::{EventTime, ProcessingTime};
 
 /// What an operator is given, in order.
@@ -29,6 +31,8 @@ pub enum Input<T> {
     Record(T, EventTime, Option<EventTime>),
     /// The operator's watermark.
     Watermark(EventTime),
+    /// Processing time, which only grows; it is 0 before.
+    Time(ProcessingTime),
 }
 
 /// What an operator gave out: main and side records with their times, in a canonical order.
@@ -95,8 +99,12 @@ struct Run<'a, O: Operator, M> {
     hash: Option<HashOf<'a, O::In>>,
     mode: Mode,
     instances: Vec<O>,
+    /// When each instance wants to be called.
+    wake_at: Vec<Option<ProcessingTime>>,
     metrics: OperatorMetrics,
     watermark: EventTime,
+    now: ProcessingTime,
+    fed: u64,
     snapshots: u64,
     given: Given,
 }
@@ -112,8 +120,11 @@ where
             hash,
             mode,
             instances: Vec::new(),
+            wake_at: Vec::new(),
             metrics: OperatorMetrics::default(),
             watermark: EventTime::MIN,
+            now: ProcessingTime::default(),
+            fed: 0,
             snapshots: 0,
             given: Given::default(),
         };
@@ -136,6 +147,11 @@ where
                     self.watermark = *watermark;
                     self.advance()?;
                 }
+                Input::Time(now) => {
+                    self.feed(std::mem::take(&mut records))?;
+                    self.now = *now;
+                    self.on_time()?;
+                }
             }
             self.restore()?;
         }
@@ -149,6 +165,7 @@ where
     /// Opens `count` new instances from `parts`.
     fn open(&mut self, count: usize, parts: &[RestoreSource]) -> Result<()> {
         self.instances.clear();
+        self.wake_at = vec![Some(ProcessingTime::default()); count];
         let key_group_count = KeyGroupCount::default();
         for subtask_index in 0..count {
             let mut operator = (self.make)();
@@ -163,6 +180,8 @@ where
                 restored_watermark: self.watermark,
                 restored_from: None,
                 is_checkpointed: true,
+                waker: Waker::default(),
+                notified: None,
             })?;
             self.instances.push(operator);
         }
@@ -179,6 +198,8 @@ where
             let batch = &mut batches[subtask_of(group, self.instances.len(), key_groups)];
             batch.push_marked(value, time, mark);
             batch.hashes.extend(hash);
+            batch.ids.push(RecordId { split: 0, offset: self.fed });
+            self.fed += 1;
         }
         for (index, batch) in batches.iter_mut().enumerate() {
             while !batch.is_empty() {
@@ -201,6 +222,9 @@ where
                 .call(index, |operator, out, context| operator.advance(watermark, out, context))?;
             match advance {
                 Advance::Done => index += 1,
+                Advance::Wait => {
+                    return Err(Error::bug("an operator that waits for the world is not verified"));
+                }
                 Advance::More if count == 0 => {
                     return Err(Error::bug(format!("advance made no progress in {:?}", self.mode)));
                 }
@@ -217,6 +241,37 @@ where
         Ok(())
     }
 
+    /// Calls what has asked to be called by now.
+    fn on_time(&mut self) -> Result<()> {
+        let mut calls = 0;
+        while let Some(index) =
+            self.wake_at.iter().position(|at| at.is_some_and(|at| at <= self.now))
+        {
+            self.wake_at[index] = None;
+            let ((), count) =
+                self.call(index, |operator, out, context| operator.on_time(out, context))?;
+            calls = if count == 0 { calls + 1 } else { 0 };
+            if calls > 10 * self.instances.len() {
+                return Err(Error::bug(format!("on_time made no progress in {:?}", self.mode)));
+            }
+            if count > 0 {
+                self.restore()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has each instance give out what must not become state.
+    fn before_barrier(&mut self) -> Result<()> {
+        let mut index = 0;
+        while index < self.instances.len() {
+            let (advance, _) =
+                self.call(index, |operator, out, context| operator.before_barrier(out, context))?;
+            index += usize::from(advance == Advance::Done);
+        }
+        Ok(())
+    }
+
     /// Calls one instance with empty outputs and keeps what it gives out.
     fn call<R>(
         &mut self,
@@ -228,14 +283,15 @@ where
         let mut out = Outputs { main: &mut main, side: &mut side, capacity };
         let mut rolled = Vec::new();
         let mut context = Context {
-            now: ProcessingTime::default(),
+            now: self.now,
             metrics: &self.metrics,
             split: 0,
             batch_records: capacity,
-            wake_at: None,
+            wake_at: self.wake_at[index],
             rolled: &mut rolled,
         };
         let result = f(&mut self.instances[index], &mut out, &mut context)?;
+        self.wake_at[index] = context.wake_at;
         let count = main.len() + side.len();
         keep(&main, &mut self.given.main);
         keep(&side, &mut self.given.side);
@@ -248,6 +304,7 @@ where
             return Ok(());
         }
         self.snapshots += 1;
+        self.before_barrier()?;
         let mut parts = Vec::new();
         for operator in &mut self.instances {
             let mut context = SnapshotContext::new(CheckpointId(self.snapshots));

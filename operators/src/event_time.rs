@@ -195,6 +195,7 @@ impl<T: Element, F: Fn(&T) -> EventTime + Send + Sync + 'static> Operator
         let mut invalid = self.assign(context.split, &input.values, out.main);
         if invalid.is_none() {
             std::mem::swap(&mut out.main.values, &mut input.values);
+            std::mem::swap(&mut out.main.ids, &mut input.ids);
             input.clear();
         }
         while let Some(index) = invalid {
@@ -202,6 +203,9 @@ impl<T: Element, F: Fn(&T) -> EventTime + Send + Sync + 'static> Operator
             out.main.values.extend(values.by_ref().take(index));
             let time = values.next().map(|value| (self.time_of)(&value));
             drop(values);
+            if !input.ids.is_empty() {
+                out.main.ids.extend(input.ids.drain(..=index).take(index));
+            }
             if !self.watermarks.skips_invalid {
                 return Err(Error::user(format!(
                     "a record has the event time {} ms, more than 100 million days from the \
@@ -214,6 +218,7 @@ impl<T: Element, F: Fn(&T) -> EventTime + Send + Sync + 'static> Operator
             invalid = self.assign(context.split, &input.values, out.main);
             if invalid.is_none() {
                 out.main.values.append(&mut input.values);
+                out.main.ids.append(&mut input.ids);
             }
         }
         context.metrics.raise_event_time(self.splits[context.split].greatest);

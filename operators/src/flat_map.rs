@@ -57,6 +57,9 @@ where
                 let behind = (before..after).map(|i| Behind { index: i as u32, watermark });
                 out.main.behind.extend(behind);
             }
+            if let Some(&id) = input.ids.get(taken) {
+                out.main.ids.resize(after, id);
+            }
             taken += 1;
             if out.is_full() {
                 break;

@@ -5,8 +5,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use thalweg_engine::{Data, Key};
 use thalweg_engine::graph::{NodeId, Partition, Port};
+use thalweg_engine::{Data, Key};
 
 use crate::job::Job;
 

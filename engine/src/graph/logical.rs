@@ -316,6 +316,17 @@ impl JobGraph {
         self.nodes().map(|node| self.info(node).level).min().unwrap_or(Level::D4)
     }
 
+    /// True if an operator behind `node` orders records by their identities.
+    pub(crate) fn needs_record_ids(&self, node: NodeId) -> bool {
+        let mut behind = petgraph::visit::Bfs::new(&self.graph, node.0);
+        while let Some(node) = behind.next(&self.graph) {
+            if self.graph[node].info.needs_record_ids {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The edges into a node, in the order in which they were declared.
     pub(crate) fn inputs(&self, node: NodeId) -> Vec<(NodeId, &Edge)> {
         let mut edges: Vec<_> = self.graph.edges_directed(node.0, Direction::Incoming).collect();

@@ -12,6 +12,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use thalweg_checkpoint::{Barrier, CheckpointId};
 use thalweg_state::SnapshotPart;
@@ -47,17 +48,24 @@ pub(crate) struct ChainNode {
     pub(crate) metrics: Arc<OperatorMetrics>,
     /// The watermark the operator has been advanced to.
     pub(crate) watermark: EventTime,
+    /// The watermark it has begun to be advanced to, in this run or before: what is being given
+    /// out belongs to it, and what it has been restored from had worked up to it.
+    pub(crate) begun: EventTime,
     /// The watermark it forwards.
     pub(crate) forwarded: EventTime,
     /// True if all splits of its time origin are idle.
     pub(crate) is_idle: bool,
     /// When it wants to be called again.
     wake_at: Option<ProcessingTime>,
+    /// True if it has left input until then.
+    is_waiting: bool,
+    /// Set from outside when `on_time` is to be called.
+    pub(crate) notified: Option<Arc<AtomicBool>>,
     /// Committables that rolled, where nothing is checkpointed.
     pub(crate) rolled: Vec<Committable>,
     /// True if its snapshot is part of a cut: a sink's always, to be committed; state only where
     /// somebody keeps it.
-    is_captured: bool,
+    pub(crate) is_captured: bool,
 }
 
 impl ChainNode {
@@ -67,7 +75,6 @@ impl ChainNode {
         outlets: Outlets,
         parent: Option<usize>,
         metrics: Arc<OperatorMetrics>,
-        is_captured: bool,
     ) -> Self {
         ChainNode {
             name,
@@ -76,12 +83,22 @@ impl ChainNode {
             parent,
             metrics,
             watermark: EventTime::MIN,
+            begun: EventTime::MIN,
             forwarded: EventTime::MIN,
             is_idle: false,
-            wake_at: None,
+            // What it restored may be due already.
+            wake_at: Some(ProcessingTime::default()),
+            is_waiting: false,
+            notified: None,
             rolled: Vec::new(),
-            is_captured,
+            is_captured: true,
         }
+    }
+
+    /// True if `on_time` is to be called.
+    fn is_due(&self, now: ProcessingTime) -> bool {
+        self.wake_at.is_some_and(|at| at <= now)
+            || self.notified.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 }
 
@@ -93,6 +110,8 @@ pub(crate) struct Chain {
     pub(crate) split: usize,
     /// Records of a batch, before an operator looks for room again.
     pub(crate) batch_records: usize,
+    /// True if an operator was called because of the time: it may forward another watermark now.
+    pub(crate) is_advancing: bool,
 }
 
 /// A gate and whose watermark it forwards.
@@ -155,12 +174,14 @@ impl Chain {
                 if handed_on.is_blocked {
                     continue;
                 }
-                if self.nodes[index].operator.input_len() == 0 {
+                let node = &self.nodes[index];
+                let is_due = node.is_due(now);
+                if node.operator.input_len() == 0 && !is_due {
                     continue;
                 }
-                if self.nodes[index].wake_at.is_some_and(|at| at > now) {
+                if node.is_waiting && !is_due {
                     left = true;
-                    wake_at = earliest(wake_at, self.nodes[index].wake_at);
+                    wake_at = earliest(wake_at, node.wake_at);
                     continue;
                 }
                 if !self.outlets_have_room(index) {
@@ -171,6 +192,12 @@ impl Chain {
                     return Ok(Drained::Budget);
                 }
                 *budget -= 1;
+                if is_due {
+                    self.on_time(index, now)?;
+                    // What it gave out is handed on before it is called again.
+                    (moved, left) = (true, true);
+                    continue;
+                }
                 moved |= self.process(index, now)?;
                 wake_at = earliest(wake_at, self.nodes[index].wake_at);
                 left |= self.nodes[index].operator.input_len() > 0;
@@ -185,12 +212,35 @@ impl Chain {
         }
     }
 
+    /// Tells an operator that its time has come.
+    fn on_time(&mut self, index: usize, now: ProcessingTime) -> Result<()> {
+        if let Some(flag) = &self.nodes[index].notified {
+            // Before the call: what happens from now on is told again.
+            flag.swap(false, Ordering::SeqCst);
+        }
+        let split = self.split;
+        self.call(index, now, split, |operator, context| operator.on_time(context))?;
+        let node = &mut self.nodes[index];
+        node.is_waiting = false;
+        node.metrics.add(Counter::Out, node.operator.output_len(0) as u64);
+        self.is_advancing = true;
+        Ok(())
+    }
+
+    /// The earliest time at which an operator wants to be called.
+    pub(crate) fn next_wake(&self) -> Option<ProcessingTime> {
+        self.nodes.iter().filter_map(|node| node.wake_at).min()
+    }
+
     /// Runs one operator over its input; true if it took or gave anything.
     fn process(&mut self, index: usize, now: ProcessingTime) -> Result<bool> {
         let split = self.split;
         let before = self.nodes[index].operator.input_len();
         self.call(index, now, split, |operator, context| operator.process(context))?;
-        let node = &self.nodes[index];
+        let node = &mut self.nodes[index];
+        let has_output = (0..PORTS).any(|port| node.operator.output_len(port) > 0);
+        let has_asked = node.wake_at.is_some() || node.notified.is_some();
+        node.is_waiting = node.operator.input_len() > 0 && !has_output && has_asked;
         let taken = before - node.operator.input_len();
         let given = node.operator.output_len(0);
         node.metrics.add(Counter::In, taken as u64);
@@ -209,7 +259,9 @@ impl Chain {
         let batch_records = self.batch_records;
         let ChainNode { operator, metrics, rolled, name, wake_at, .. } = &mut self.nodes[index];
         let metrics = &**metrics;
-        let mut context = Context { now, metrics, split, batch_records, wake_at: None, rolled };
+        // A wake-up that was asked for stays until its time has come.
+        let pending = wake_at.filter(|at| *at > now);
+        let mut context = Context { now, metrics, split, batch_records, wake_at: pending, rolled };
         let result = guard(name, || f(&mut **operator, &mut context));
         *wake_at = context.wake_at;
         result
@@ -276,14 +328,20 @@ impl Chain {
                 node.forwarded = node.forwarded.max(origin.watermark).max(watermark);
                 node.is_idle = origin.is_idle;
                 node.watermark = node.forwarded;
+                node.begun = node.begun.max(node.forwarded);
                 node.metrics.set_watermark(node.forwarded);
                 continue;
             }
             self.nodes[index].is_idle = is_idle;
             if watermark <= self.nodes[index].watermark {
+                let node = &mut self.nodes[index];
+                if node.watermark > EventTime::MIN {
+                    node.forwarded = node.forwarded.max(node.operator.forwarded(node.watermark));
+                }
                 continue;
             }
             let split = self.split;
+            self.nodes[index].begun = self.nodes[index].begun.max(watermark);
             let outcome =
                 self.call(index, now, split, |operator, ctx| operator.advance(watermark, ctx))?;
             let node = &mut self.nodes[index];
@@ -296,6 +354,9 @@ impl Chain {
             let has_output = (0..PORTS).any(|port| node.operator.output_len(port) > 0);
             if outcome == Advance::More || has_output {
                 return Ok(Advance::More);
+            }
+            if outcome == Advance::Wait {
+                return Ok(Advance::Wait);
             }
         }
         for gate in &mut self.gates {
@@ -368,6 +429,30 @@ impl Chain {
         for gate in &mut self.gates {
             gate.gate.send_barrier(barrier);
         }
+    }
+
+    /// Has the operators from `first` on give out what must not become state. Returns the operator
+    /// to go on with when its output has been handed on, or none if all are done.
+    pub(crate) fn before_barrier(
+        &mut self,
+        first: usize,
+        now: ProcessingTime,
+    ) -> Result<Option<usize>> {
+        for index in first..self.nodes.len() {
+            let split = self.split;
+            let outcome =
+                self.call(index, now, split, |operator, ctx| operator.before_barrier(ctx))?;
+            let node = &self.nodes[index];
+            node.metrics.add(Counter::Out, node.operator.output_len(0) as u64);
+            let has_output = (0..PORTS).any(|port| node.operator.output_len(port) > 0);
+            if outcome != Advance::Done {
+                return Ok(Some(index));
+            }
+            if has_output {
+                return Ok(Some(index + 1));
+            }
+        }
+        Ok(None)
     }
 
     /// The snapshots of all operators: position, state, committables.

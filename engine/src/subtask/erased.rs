@@ -43,6 +43,8 @@ pub(crate) trait ErasedOperator: ErasedOutputs {
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()>;
     fn process(&mut self, context: &mut Context<'_>) -> Result<()>;
     fn advance(&mut self, watermark: EventTime, context: &mut Context<'_>) -> Result<Advance>;
+    fn on_time(&mut self, context: &mut Context<'_>) -> Result<()>;
+    fn before_barrier(&mut self, context: &mut Context<'_>) -> Result<Advance>;
     fn forwarded(&self, watermark: EventTime) -> EventTime;
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()>;
     fn as_time_origin(&mut self) -> Option<&mut dyn TimeOrigin>;
@@ -154,6 +156,16 @@ impl<O: Operator> ErasedOperator for OperatorCell<O> {
     fn advance(&mut self, watermark: EventTime, context: &mut Context<'_>) -> Result<Advance> {
         let mut out = self.out.outputs(context);
         self.operator.advance(watermark, &mut out, context)
+    }
+
+    fn on_time(&mut self, context: &mut Context<'_>) -> Result<()> {
+        let mut out = self.out.outputs(context);
+        self.operator.on_time(&mut out, context)
+    }
+
+    fn before_barrier(&mut self, context: &mut Context<'_>) -> Result<Advance> {
+        let mut out = self.out.outputs(context);
+        self.operator.before_barrier(&mut out, context)
     }
 
     fn forwarded(&self, watermark: EventTime) -> EventTime {

@@ -98,8 +98,12 @@ impl<T: Element> Gate<T> {
     fn route_by_hash(&mut self) {
         let incoming = &mut self.incoming;
         let timed = !incoming.times.is_empty();
+        if incoming.ids.is_empty() {
+            // Records with and without identities come together behind a union.
+            self.lanes.iter_mut().for_each(|lane| lane.buffer.ids.clear());
+        }
         debug_assert_eq!(incoming.hashes.len(), incoming.len(), "keyed batches carry hashes");
-        if incoming.behind.is_empty() {
+        if incoming.behind.is_empty() && incoming.ids.is_empty() {
             for (i, value) in incoming.values.drain(..).enumerate() {
                 let hash = incoming.hashes[i];
                 let group = KeyGroup::of(hash, self.key_groups);
@@ -120,6 +124,11 @@ impl<T: Element> Gate<T> {
             if let Some(mark) = marks.next_if(|mark| mark.index as usize == i) {
                 let index = buffer.values.len() as u32;
                 buffer.behind.push(Behind { index, watermark: mark.watermark });
+            }
+            if let Some(&id) = incoming.ids.get(i)
+                && buffer.ids.len() == buffer.values.len()
+            {
+                buffer.ids.push(id);
             }
             buffer.values.push(value);
             buffer.hashes.push(hash);

@@ -7,6 +7,9 @@ use super::step::{Head, Phase, Subtask};
 use crate::error::Result;
 use crate::metrics::Counter;
 
+/// The number of records of a split, among its generators. No operator can have this name.
+pub(crate) const RECORDS_READ: &str = "records read";
+
 impl Subtask {
     /// Takes the cut: called when the chain is empty, between two elements of the input.
     pub(super) fn take_barrier(&mut self, barrier: Barrier) -> Result<()> {
@@ -18,7 +21,7 @@ impl Subtask {
         let parts = self.chain.snapshot(barrier.id)?;
         let mut operators = Vec::new();
         for (node, (part, committables)) in self.chain.nodes.iter().zip(parts) {
-            operators.push((node.name.clone(), part, node.watermark.millis()));
+            operators.push((node.name.clone(), part, node.begun.millis()));
             if !committables.is_empty() {
                 self.outstanding.add(&node.name, committables);
             }
@@ -53,15 +56,18 @@ impl Subtask {
             Ok(())
         })?;
         let mut splits = Vec::with_capacity(positions.len());
-        for ((split, position, finished), generators) in positions.into_iter().zip(generators) {
+        for ((split, restored), mut generators) in positions.into_iter().zip(generators) {
+            let mut read = Vec::new();
+            thalweg_state::codec::encode(&restored.read, &mut read)?;
+            generators.push((RECORDS_READ.to_owned(), read));
             let mut generator = Vec::new();
             thalweg_state::codec::encode(&generators, &mut generator)?;
             splits.push(SplitState {
                 source: source.name.clone(),
                 split,
-                position,
+                position: restored.position,
                 generator,
-                finished,
+                finished: restored.is_finished,
             });
         }
         Ok(splits)

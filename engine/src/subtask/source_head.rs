@@ -8,24 +8,28 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use thalweg_checkpoint::SplitState;
-use thalweg_state::Element;
+use thalweg_state::{Element, hash_key};
 
 use super::erased::{ErasedOutputs, OutputCell};
+use crate::batch::RecordId;
 use crate::decider::Decider;
 use crate::error::Result;
 use crate::metrics::{Counter, OperatorMetrics};
-use crate::source::{ReadInto, ReadStatus, ReaderContext, Source, Split, SplitReader};
+use crate::source::{
+    ReadInto, ReadStatus, ReaderContext, RestoredSplit, Source, Split, SplitReader,
+};
 use crate::time::ProcessingTime;
 
 /// A source without its record types.
 pub(crate) trait ErasedSource: Send + Sync {
     fn splits(&self) -> Result<Vec<Split>>;
     fn record_count_hint(&self) -> Option<u64>;
-    /// A head that reads `splits`, restored where a state is given.
+    /// A head that reads `splits`, restored where a state is given; it attaches identities to the
+    /// records if `attaches_ids`.
     fn open(
         &self,
-        splits: Vec<(Split, Option<SplitState>)>,
+        splits: Vec<(Split, Option<RestoredSplit>)>,
+        attaches_ids: bool,
         context: &ReaderContext,
     ) -> Result<Box<dyn ErasedHead>>;
 }
@@ -40,8 +44,8 @@ pub(crate) trait ErasedHead: ErasedOutputs {
         max: usize,
         metrics: &OperatorMetrics,
     ) -> Result<Read>;
-    /// How far each split has been read: identity, position, finished.
-    fn positions(&self) -> Vec<(String, Vec<u8>, bool)>;
+    /// How far each split has been read.
+    fn positions(&self) -> Vec<(String, RestoredSplit)>;
     /// The number of splits, ended ones included.
     fn split_count(&self) -> usize;
     /// True if all splits have ended.
@@ -83,32 +87,41 @@ impl<S: Source> ErasedSource for SourceCell<S> {
 
     fn open(
         &self,
-        splits: Vec<(Split, Option<SplitState>)>,
+        splits: Vec<(Split, Option<RestoredSplit>)>,
+        attaches_ids: bool,
         context: &ReaderContext,
     ) -> Result<Box<dyn ErasedHead>> {
         let mut active = Vec::with_capacity(splits.len());
         for (split, restored) in splits {
-            let is_finished = restored.as_ref().is_some_and(|state| state.finished);
+            let is_finished = restored.as_ref().is_some_and(|state| state.is_finished);
+            let read = restored.as_ref().map_or(0, |state| state.read);
             let position = restored.map(|state| state.position);
+            let number = hash_key(&split.id)?;
             let phase = match is_finished {
                 true => SplitPhase::Finished(position.unwrap_or_default()),
                 false => {
                     SplitPhase::Reading(self.0.reader(&split, position.as_deref(), context)?)
                 }
             };
-            active.push(ActiveSplit { id: split.id, phase, idle_since: None });
+            active.push(ActiveSplit { id: split.id, number, read, phase, idle_since: None });
         }
-        Ok(Box::new(SourceHead::<S::Item, S::Dead> { splits: active, out: OutputCell::default() }))
+        let out = OutputCell::default();
+        Ok(Box::new(SourceHead::<S::Item, S::Dead> { splits: active, attaches_ids, out }))
     }
 }
 
 struct SourceHead<T, D> {
     splits: Vec<ActiveSplit<T, D>>,
+    attaches_ids: bool,
     out: OutputCell<T, D>,
 }
 
 struct ActiveSplit<T, D> {
     id: String,
+    /// The split in the identities of its records.
+    number: u64,
+    /// The number of records read.
+    read: u64,
     phase: SplitPhase<T, D>,
     idle_since: Option<ProcessingTime>,
 }
@@ -140,6 +153,12 @@ impl<T: Element, D: Element> SourceHead<T, D> {
         };
         let status = reader.read(&mut into, max)?;
         let (records, dead) = (self.out.main.len() as u64, self.out.side.len() as u64);
+        if self.attaches_ids {
+            let (number, first) = (split.number, split.read);
+            let id = |i| RecordId { split: number, offset: first + i };
+            self.out.main.ids.extend((0..records).map(id));
+        }
+        split.read += records;
         metrics.add(Counter::In, records + dead + skipped);
         metrics.add(Counter::Out, records);
         metrics.add(Counter::Skipped, skipped);
@@ -191,14 +210,15 @@ impl<T: Element, D: Element> ErasedHead for SourceHead<T, D> {
         Ok(Read { split: None, ended: None, until })
     }
 
-    fn positions(&self) -> Vec<(String, Vec<u8>, bool)> {
-        self.splits
-            .iter()
-            .map(|split| match &split.phase {
-                SplitPhase::Reading(reader) => (split.id.clone(), reader.position(), false),
-                SplitPhase::Finished(position) => (split.id.clone(), position.clone(), true),
-            })
-            .collect()
+    fn positions(&self) -> Vec<(String, RestoredSplit)> {
+        let position = |split: &ActiveSplit<T, D>| {
+            let (position, is_finished) = match &split.phase {
+                SplitPhase::Reading(reader) => (reader.position(), false),
+                SplitPhase::Finished(position) => (position.clone(), true),
+            };
+            (split.id.clone(), RestoredSplit { position, is_finished, read: split.read })
+        };
+        self.splits.iter().map(position).collect()
     }
 
     fn split_count(&self) -> usize {

@@ -61,6 +61,8 @@ pub(crate) struct Subtask {
     triggered: Option<(CheckpointId, BarrierKind)>,
     /// The newest checkpoint that was begun or given up.
     newest: Option<CheckpointId>,
+    /// The cut that is taken next, and the operator that prepares for it.
+    preparing: Option<(Barrier, usize)>,
     /// True if operators may have a watermark to be advanced to.
     is_advancing: bool,
     /// A split that ended with the batch that is in the chain.
@@ -105,6 +107,7 @@ impl Subtask {
             effects: VecDeque::new(),
             triggered: None,
             newest: None,
+            preparing: None,
             // A restored split may stand at a watermark already.
             is_advancing: true,
             ended_split: None,
@@ -171,6 +174,7 @@ impl Subtask {
                 }
                 Drained::Empty => self.next_round(now, decider)?,
             };
+            self.is_advancing |= std::mem::take(&mut self.chain.is_advancing);
             self.roll();
             match round {
                 Round::Moved if budget <= 1 => {
@@ -180,6 +184,7 @@ impl Subtask {
                 Round::Moved => budget -= 1,
                 Round::Wait { wake_at } => {
                     self.chain.flush_starving();
+                    let wake_at = earliest(wake_at, self.chain.next_wake());
                     let has_moved = budget != before;
                     return Ok(Step { has_moved, next: Next::Wait { wake_at } });
                 }
@@ -190,9 +195,17 @@ impl Subtask {
     /// What comes next when the chain is empty: a cut, a watermark, or input, in this order.
     fn next_round(&mut self, now: ProcessingTime, decider: &mut dyn Decider) -> Result<Round> {
         self.settle()?;
-        if let Some((id, kind)) = self.triggered.take() {
+        if self.preparing.is_none()
+            && let Some((id, kind)) = self.triggered.take()
+        {
             self.newest = Some(id);
-            self.take_barrier(Barrier { id, kind, sent: 0 })?;
+            self.preparing = Some((Barrier { id, kind, sent: 0 }, 0));
+        }
+        if let Some((barrier, next)) = self.preparing.take() {
+            match self.chain.before_barrier(next, now)? {
+                Some(next) => self.preparing = Some((barrier, next)),
+                None => self.take_barrier(barrier)?,
+            }
             return Ok(Round::Moved);
         }
         if !self.chain.has_room() {
@@ -219,7 +232,12 @@ impl Subtask {
             Head::Source(source) if source.head.is_exhausted() => (EventTime::MAX, false),
             Head::Source(_) => (EventTime::MIN, false),
         };
-        if self.chain.advance(watermark, is_idle, now)? == Advance::Done {
+        let outcome = self.chain.advance(watermark, is_idle, now)?;
+        if outcome == Advance::Wait {
+            self.chain.flush();
+            return Ok(Round::Wait { wake_at: None });
+        }
+        if outcome == Advance::Done {
             self.is_advancing = false;
             let is_exhausted =
                 matches!(&self.head, Head::Source(source) if source.head.is_exhausted());
@@ -314,7 +332,7 @@ impl Subtask {
             Taken::Control => Ok(Round::Moved),
             Taken::Aligned(barrier) => {
                 self.newest = self.newest.max(Some(barrier.id));
-                self.take_barrier(barrier)?;
+                self.preparing = Some((barrier, 0));
                 Ok(Round::Moved)
             }
             Taken::Nothing => {
