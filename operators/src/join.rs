@@ -44,6 +44,8 @@
 
 mod pair;
 mod rows;
+#[cfg(test)]
+mod testing;
 
 pub mod as_of;
 pub mod interval;

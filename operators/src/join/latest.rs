@@ -119,6 +119,7 @@ where
                     let time = input.times.get(index).copied().unwrap_or(EventTime::MIN);
                     if let Some(result) = f(&key, Some(&row), versions.get(hash, &key)?) {
                         out.main.push_marked(result, time, mark);
+                        out.main.ids.extend(input.ids.get(index));
                     }
                 }
                 Either::Right(Some(version)) => versions.insert(hash, &key, version)?,

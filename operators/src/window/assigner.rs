@@ -196,6 +196,10 @@ impl Slices {
     pub(crate) fn size(&self) -> i64 {
         self.size
     }
+
+    pub(crate) fn slide(&self) -> i64 {
+        self.slide
+    }
 }
 
 #[cfg(test)]
