@@ -340,9 +340,11 @@ impl<K: Key, A: Data, B: Data, R: Element, F: Pairing<K, A, B, R>> IntervalOpera
         let search = Search { key, hash, time, bucket_ms: self.bucket_ms };
         let (lower, upper) = (self.interval.lower, self.interval.upper);
         let is_done = match &row.value {
-            Either::Left(a) => search.run(&mut open.right, (lower, upper), &mut self.cursor, |b, at| {
-                push(out, f(key, Some(a), Some(b)), at)
-            }),
+            Either::Left(a) => {
+                search.run(&mut open.right, (lower, upper), &mut self.cursor, |b, at| {
+                    push(out, f(key, Some(a), Some(b)), at)
+                })
+            }
             Either::Right(b) => {
                 search.run(&mut open.left, (-upper, -lower), &mut self.cursor, |a, at| {
                     push(out, f(key, Some(a), Some(b)), at)
@@ -593,8 +595,7 @@ impl<K: Key> Search<'_, K> {
                 false => others.rows.visit(place, key, first, &mut visit)?,
                 true => others.rows.visit_mut(place, key, first, |row| {
                     let outcome = visit(row);
-                    row.matched |=
-                        outcome == Visit::Next && row.time >= from && row.time <= to;
+                    row.matched |= outcome == Visit::Next && row.time >= from && row.time <= to;
                     outcome
                 })?,
             };

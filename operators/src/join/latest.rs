@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn a_row_sees_what_the_table_is_when_it_comes() {
         let at = EventTime::from_millis;
-        let row = |key, n, time| Input::Record(Keyed { key, value: Either::Left(n) }, at(time), None);
+        let row =
+            |key, n, time| Input::Record(Keyed { key, value: Either::Left(n) }, at(time), None);
         let version =
             |key, v, time| Input::Record(Keyed { key, value: Either::Right(v) }, at(time), None);
         let behind = Keyed { key: 1, value: Either::Left(4) };
@@ -179,8 +180,7 @@ mod tests {
         };
         let with = ["(Some(2), Some('a')) at -5", "(Some(3), Some('x')) at 5"];
         let behind = "(Some(4), Some('b')) at 1 behind 8";
-        let without =
-            ["(Some(1), None) at 10", "(Some(5), None) at 31", "(Some(6), None) at 33"];
+        let without = ["(Some(1), None) at 10", "(Some(5), None) at 31", "(Some(6), None) at 33"];
         let mut all = [&with[..], &[behind][..], &without[..]].concat();
         all.sort_unstable();
         assert_eq!(run(true), all);

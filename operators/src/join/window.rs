@@ -154,9 +154,8 @@ impl<K: Key, A: Data, B: Data, W: WindowAssigner> WindowJoin<K, A, B, W> {
         let (left, right) = (left.tagged_left::<B>(), right.tagged_right::<A>());
         let (assigner, lateness) = (self.assigner.clone(), self.lateness);
         let matcher = Arc::new(matcher);
-        let make = move || {
-            WindowJoinOperator::new(Slices::new(&*assigner), lateness, matcher.clone())
-        };
+        let make =
+            move || WindowJoinOperator::new(Slices::new(&*assigner), lateness, matcher.clone());
         JoinOutput::new(left.job.operator2(&left, &right, spec, make))
     }
 }

@@ -114,20 +114,26 @@ fn versions_are_the_same_for_every_schedule_and_right() {
 
 #[test]
 fn a_version_holds_from_its_own_instant_to_just_before_the_next() {
-    let version = |value, time| {
-        Input::Record(Keyed { key: 1, value: Either::Right(value) }, at(time), None)
-    };
-    let mut script: Vec<Input<Record>> =
-        vec![version(Some(20), 20), version(Some(10), 10), version(None, 30), version(Some(40), 40)];
+    let version =
+        |value, time| Input::Record(Keyed { key: 1, value: Either::Right(value) }, at(time), None);
+    let mut script: Vec<Input<Record>> = vec![
+        version(Some(20), 20),
+        version(Some(10), 10),
+        version(None, 30),
+        version(Some(40), 40),
+    ];
     for time in [9, 10, 19, 20, 29, 30, 39, 40, 41] {
-        script.push(Input::Record(Keyed { key: 1, value: Either::Left(time as u32) }, at(time), None));
+        script.push(Input::Record(
+            Keyed { key: 1, value: Either::Left(time as u32) },
+            at(time),
+            None,
+        ));
     }
     script.push(Input::Watermark(EventTime::MAX));
     let given = verify_operator(|| operator(0, 7, false), Some(&hash), &script);
-    let mut expected: Vec<String> =
-        [(10, 10), (19, 10), (20, 20), (29, 20), (40, 40), (41, 40)]
-            .map(|(time, version)| format!("({time}, Some({version})) at {time}"))
-            .to_vec();
+    let mut expected: Vec<String> = [(10, 10), (19, 10), (20, 20), (29, 20), (40, 40), (41, 40)]
+        .map(|(time, version)| format!("({time}, Some({version})) at {time}"))
+        .to_vec();
     expected.sort_unstable();
     assert_eq!(given.expect("all modes agree").main, expected);
 }

@@ -13,11 +13,7 @@ use crate::{Job, Watermarks};
 fn operator(
     interval: Interval,
     outer: Outer,
-) -> impl Operator<
-    In = Record,
-    Out = (Option<u32>, Option<u32>),
-    Side = Either<u32, u32>,
-> {
+) -> impl Operator<In = Record, Out = (Option<u32>, Option<u32>), Side = Either<u32, u32>> {
     let pair = |_: &u8, a: Option<&u32>, b: Option<&u32>| Some((a.copied(), b.copied()));
     IntervalOperator::new(interval, outer, Arc::new(pair))
 }
@@ -90,9 +86,8 @@ fn bounds_belong_to_the_interval() {
     script.extend((95..=104).map(|time| row(Either::Right(time as u32), time)));
     script.push(Input::Watermark(EventTime::MAX));
     let given = verify_operator(|| operator(interval, Outer::NONE), Some(&hash), &script);
-    let mut expected: Vec<String> = (97..=102)
-        .map(|b| format!("(Some(0), Some({b})) at {}", b.max(100)))
-        .collect();
+    let mut expected: Vec<String> =
+        (97..=102).map(|b| format!("(Some(0), Some({b})) at {}", b.max(100))).collect();
     expected.sort_unstable();
     assert_eq!(given.expect("all modes agree").main, expected);
 }

@@ -13,7 +13,7 @@ use crate::join::pair::Outer;
 use crate::join::testing::{Read, Record, Splits, at, hash};
 use crate::join::window::matcher::{CoGroup, Pairs};
 use crate::stream::{Either, Keyed};
-use crate::window::{Sliding, Slices, Window};
+use crate::window::{Slices, Sliding, Window};
 
 #[derive(Clone, Copy, Debug)]
 struct Kind {
@@ -33,9 +33,7 @@ impl Kind {
 
     fn slices(self) -> Slices {
         let millis = |n: i64| Duration::from_millis(n as u64);
-        Slices::new(
-            &Sliding::of(millis(self.size), millis(self.slide)).offset_millis(self.offset),
-        )
+        Slices::new(&Sliding::of(millis(self.size), millis(self.slide)).offset_millis(self.offset))
     }
 
     /// The ends of all windows that hold `time`.
@@ -180,7 +178,8 @@ fn the_pairs_of_a_key_are_more_than_fit_a_chunk_or_an_output() {
 #[test]
 fn a_row_behind_is_late_for_closed_windows_only() {
     let kind = Kind { size: 10, slide: 5, offset: 0, lateness: 0 };
-    let behind = |value, time, mark| Input::Record(Keyed { key: 1, value }, at(time), Some(at(mark)));
+    let behind =
+        |value, time, mark| Input::Record(Keyed { key: 1, value }, at(time), Some(at(mark)));
     let on_time = |value, time| Input::Record(Keyed { key: 1, value }, at(time), None);
     let script = vec![
         on_time(Either::Left(1), 7),
