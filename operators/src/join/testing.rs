@@ -101,7 +101,7 @@ impl Splits {
             let split = open[random.below(open.len())];
             let Read { record, time, watermark } = &self.splits[split][read[split]];
             let mark = (time <= watermark).then(|| at(*watermark));
-            script.push(Input::Record(record.clone(), at(*time), mark));
+            script.push(Input::Record(*record, at(*time), mark));
             read[split] += 1;
             let merged = (0..read.len()).map(|i| self.watermark(i, read[i])).min();
             let merged = merged.unwrap_or(i64::MIN);

@@ -108,6 +108,21 @@ impl<K: Key, A: Data, V: Data, F, R> AsOfOperator<K, A, V, F, R> {
     }
 }
 
+#[cfg(test)]
+impl<K: Key, A: Data, V: Data, F, R> AsOfOperator<K, A, V, F, R> {
+    /// Asserts that no key has a version that no row can need; clean-ups lag by a span.
+    pub(super) fn check_versions(&mut self) -> Result<()> {
+        let limit = self.limit();
+        self.opened()?.versions.for_each(|_, _, versions| {
+            let past = versions.iter().filter(|version| version.time <= limit).count();
+            let first = versions.first().map(|first| (first.time <= limit, first.value.is_some()));
+            assert!(past <= 1, "{past} versions up to {limit} are kept");
+            assert!(first.is_some_and(|first| first != (true, false)), "a deletion is kept");
+        })?;
+        Ok(())
+    }
+}
+
 /// Removes the versions that only rows up to `limit` need.
 fn clean_up<V>(versions: &mut Versions<V>, limit: i64) {
     let past = versions.partition_point(|version| version.time <= limit);
