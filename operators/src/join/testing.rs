@@ -1,9 +1,12 @@
-//! What the tests of joins have in common: random splits on two sides, and their interleavings.
+//! What the tests of joins have in common: random splits on two sides, their interleavings, and a
+//! look at what leaves an operator.
 
-use thalweg_engine::EventTime;
 use thalweg_engine::sim::Random;
 use thalweg_engine::state::hash_key;
 use thalweg_engine::testing::Input;
+use thalweg_engine::{
+    Advance, Batch, Context, EventTime, OpenContext, Operator, Outputs, Result, SnapshotContext,
+};
 
 use crate::stream::{Either, Keyed};
 
@@ -120,5 +123,66 @@ impl Splits {
         }
         let greatest = records[..read].iter().map(|read| read.time).max();
         greatest.map_or(i64::MIN, |greatest| greatest - self.bound - 1)
+    }
+}
+
+/// An operator none of whose results may be behind the watermark it has forwarded; and what is to
+/// be checked of it whenever a watermark has been dealt with.
+pub(super) struct Watched<O> {
+    operator: O,
+    check: fn(&mut O) -> Result<()>,
+    forwarded: EventTime,
+}
+
+impl<O: Operator> Watched<O> {
+    pub(super) fn new(operator: O, check: fn(&mut O) -> Result<()>) -> Self {
+        Watched { operator, check, forwarded: EventTime::MIN }
+    }
+
+    fn look_at(&self, out: &Outputs<'_, O::Out, O::Side>) {
+        for &time in &out.main.times {
+            let forwarded = self.forwarded;
+            assert!(time > forwarded, "a result at {time} follows the watermark {forwarded}");
+        }
+    }
+}
+
+impl<O: Operator> Operator for Watched<O> {
+    type In = O::In;
+    type Out = O::Out;
+    type Side = O::Side;
+
+    fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
+        self.operator.open(context)
+    }
+
+    fn process(
+        &mut self,
+        input: &mut Batch<O::In>,
+        out: &mut Outputs<'_, O::Out, O::Side>,
+        context: &mut Context<'_>,
+    ) -> Result<()> {
+        self.operator.process(input, out, context)?;
+        self.look_at(out);
+        Ok(())
+    }
+
+    fn advance(
+        &mut self,
+        watermark: EventTime,
+        out: &mut Outputs<'_, O::Out, O::Side>,
+        context: &mut Context<'_>,
+    ) -> Result<Advance> {
+        let advance = self.operator.advance(watermark, out, context)?;
+        self.look_at(out);
+        if advance == Advance::Done {
+            self.forwarded = self.operator.forwarded(watermark);
+            (self.check)(&mut self.operator)?;
+        }
+        Ok(advance)
+    }
+
+    fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
+        self.operator.snapshot(context)
     }
 }

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use thalweg_engine::sim::Random;
 use thalweg_engine::testing::{Input, verify_operator};
-use thalweg_engine::{
-    Advance, Batch, Context, EventTime, OpenContext, Operator, Outputs, Result, SnapshotContext,
-};
+use thalweg_engine::{EventTime, Operator};
 
 use super::operator::AsOfOperator;
-use crate::join::testing::{self, Read, Splits, at};
+use crate::join::testing::{self, Read, Splits, Watched, at};
 use crate::stream::{Either, Keyed};
 
 type Record = Keyed<u8, Either<u32, Option<u32>>>;
@@ -50,7 +48,7 @@ fn operator(
     let f = move |_: &u8, a: Option<&u32>, v: Option<&u32>| {
         (is_outer || v.is_some()).then_some((*a?, v.copied()))
     };
-    AsOfOperator::new(Arc::new(f), lateness, bucket_ms)
+    Watched::new(AsOfOperator::new(Arc::new(f), lateness, bucket_ms), |_| Ok(()))
 }
 
 fn hash(record: &Record) -> u64 {
@@ -147,45 +145,6 @@ fn a_version_holds_from_its_own_instant_to_just_before_the_next() {
     assert_eq!(given.expect("all modes agree").main, expected);
 }
 
-/// An as-of join that looks at its versions whenever a watermark has been dealt with.
-struct Checked(AsOf);
-
-impl Operator for Checked {
-    type In = Record;
-    type Out = u32;
-    type Side = Either<u32, Keyed<u8, Option<u32>>>;
-
-    fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        self.0.open(context)
-    }
-
-    fn process(
-        &mut self,
-        input: &mut Batch<Record>,
-        out: &mut Outputs<'_, u32, Either<u32, Keyed<u8, Option<u32>>>>,
-        context: &mut Context<'_>,
-    ) -> Result<()> {
-        self.0.process(input, out, context)
-    }
-
-    fn advance(
-        &mut self,
-        watermark: EventTime,
-        out: &mut Outputs<'_, u32, Either<u32, Keyed<u8, Option<u32>>>>,
-        context: &mut Context<'_>,
-    ) -> Result<Advance> {
-        let advance = self.0.advance(watermark, out, context)?;
-        if advance == Advance::Done {
-            self.0.check_versions()?;
-        }
-        Ok(advance)
-    }
-
-    fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
-        self.0.snapshot(context)
-    }
-}
-
 #[test]
 fn versions_that_no_row_can_need_are_removed() {
     for seed in 0..100 {
@@ -195,7 +154,7 @@ fn versions_that_no_row_can_need_are_removed() {
         let script: Vec<Input<Record>> =
             splits.script(&mut random).into_iter().map(convert).collect();
         // Clean-ups are exact where their spans are a millisecond.
-        let make = || Checked(plain_operator(lateness, 1));
+        let make = || Watched::new(plain_operator(lateness, 1), AsOf::check_versions);
         verify_operator(make, Some(&hash), &script).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
     }
 }

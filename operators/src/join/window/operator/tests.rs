@@ -10,7 +10,7 @@ use thalweg_engine::{EventTime, Operator};
 
 use super::WindowJoinOperator;
 use crate::join::pair::Outer;
-use crate::join::testing::{Read, Record, Splits, at, hash};
+use crate::join::testing::{Read, Record, Splits, Watched, at, hash};
 use crate::join::window::matcher::{CoGroup, Pairs};
 use crate::stream::{Either, Keyed};
 use crate::window::{Slices, Sliding, Window};
@@ -51,7 +51,8 @@ fn pairs(
     outer: Outer,
 ) -> impl Operator<In = Record, Out = Pair, Side = Either<u32, u32>> {
     let pair = |_: &u8, a: Option<&u32>, b: Option<&u32>| Some((a.copied(), b.copied()));
-    WindowJoinOperator::new(kind.slices(), kind.lateness, Arc::new(Pairs::new(outer, pair)))
+    let matcher = Arc::new(Pairs::new(outer, pair));
+    Watched::new(WindowJoinOperator::new(kind.slices(), kind.lateness, matcher), |_| Ok(()))
 }
 
 /// The numbers of the rows of each side, by window end and key.
