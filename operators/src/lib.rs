@@ -14,6 +14,8 @@ mod map;
 mod sink;
 mod union;
 
+mod async_map;
+
 pub mod event_time;
 mod key_by;
 
@@ -25,6 +27,7 @@ mod running;
 pub mod window;
 
 pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, Sum};
+pub use async_map::{AsyncMap, AsyncStream, Retry};
 pub use connect::ConnectedStreams;
 pub use event_time::{IntoEventTime, Watermarks};
 pub use job::Job;

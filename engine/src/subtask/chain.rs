@@ -111,7 +111,7 @@ pub(crate) struct Chain {
     /// Records of a batch, before an operator looks for room again.
     pub(crate) batch_records: usize,
     /// True if an operator was called because of the time: it may forward another watermark now.
-    pub(crate) is_advancing: bool,
+    pub(crate) was_called_by_time: bool,
 }
 
 /// A gate and whose watermark it forwards.
@@ -223,7 +223,7 @@ impl Chain {
         let node = &mut self.nodes[index];
         node.is_waiting = false;
         node.metrics.add(Counter::Out, node.operator.output_len(0) as u64);
-        self.is_advancing = true;
+        self.was_called_by_time = true;
         Ok(())
     }
 

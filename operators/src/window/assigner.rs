@@ -200,6 +200,10 @@ impl Slices {
     pub(crate) fn slide(&self) -> i64 {
         self.slide
     }
+
+    pub(super) fn offset(&self) -> i64 {
+        self.offset
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use thalweg_connectors::memory;
 use thalweg_engine::sim::Random;
 use thalweg_engine::testing::{Input, verify_operator};
 use thalweg_engine::{EventTime, Operator};
@@ -13,7 +14,8 @@ use crate::join::pair::Outer;
 use crate::join::testing::{Read, Record, Splits, Watched, at, hash};
 use crate::join::window::matcher::{CoGroup, Pairs};
 use crate::stream::{Either, Keyed};
-use crate::window::{Slices, Sliding, Window};
+use crate::window::{Slices, Sliding, Window, WindowAssigner};
+use crate::{Job, Watermarks};
 
 #[derive(Clone, Copy, Debug)]
 struct Kind {
@@ -199,4 +201,40 @@ fn a_row_behind_is_late_for_closed_windows_only() {
     );
     let late = Keyed { key: 1, value: Either::Left(4) };
     assert_eq!(given.side, [Read { record: late, time: 6, watermark: 14 }.as_late()]);
+}
+
+#[test]
+fn windows_without_a_size_are_refused_when_the_job_is_built() {
+    struct Nothing;
+
+    impl WindowAssigner for Nothing {
+        fn size_ms(&self) -> i64 {
+            0
+        }
+
+        fn slide_ms(&self) -> i64 {
+            0
+        }
+
+        fn offset_ms(&self) -> i64 {
+            0
+        }
+
+        fn name(&self) -> &'static str {
+            "nothing"
+        }
+    }
+
+    let job = Job::new();
+    let keyed = |name: &str| {
+        job.source(name, memory::source(vec![1_i64]))
+            .event_time(|n| *n, Watermarks::bounded_out_of_orderness(Duration::ZERO))
+            .key_by(|_| 1_u8)
+    };
+    let (left, right) = (keyed("left"), keyed("right"));
+    let join = left.join(&right).window(Nothing).inner("nothing", |_, a: &i64, _| *a);
+    join.results().sink("out", memory::sink().0);
+    let error = job.into_graph().validate().expect_err("such a window holds nothing");
+    let message = error.to_string();
+    assert!(message.contains("`nothing`") && message.contains("size"), "{message}");
 }
