@@ -20,6 +20,8 @@ pub mod event_time;
 mod key_by;
 
 pub mod aggregate;
+pub mod connect;
+pub mod join;
 pub mod process;
 mod running;
 pub mod window;
@@ -29,8 +31,10 @@ pub use aggregate::{
     Mean, Min, MinBy, Quantiles, Reduce, Sketch, Sum, TopN,
 };
 pub use async_map::{AsyncMap, AsyncStream, Retry};
+pub use connect::ConnectedStreams;
 pub use event_time::{IntoEventTime, Watermarks};
 pub use job::Job;
+pub use join::JoinOutput;
 pub use process::{ProcessContext, ProcessFunction};
 pub use stream::{Either, Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
 pub use window::{

@@ -45,9 +45,11 @@ use thalweg_engine::time::duration_millis;
 use thalweg_engine::{Data, EventTime, Key};
 
 pub use aligned::RecordAligned;
+pub(crate) use assigner::{Slice, Slices};
 pub use assigner::{Sliding, Tumbling, WindowAssigner};
 use combiner::{Combiner, Part};
 pub use count::{CountResult, CountWindow};
+pub(crate) use firing::{Fired, Firing};
 pub use global::GlobalWindow;
 use operator::{Parts, Records, WindowOperator};
 pub use session::Session;

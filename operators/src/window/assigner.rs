@@ -164,7 +164,7 @@ fn window_start(time: i64, offset: i64, slide: i64) -> i64 {
 
 /// The slices of an assigner.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Slices {
+pub(crate) struct Slices {
     size: i64,
     slide: i64,
     offset: i64,
@@ -172,17 +172,17 @@ pub(super) struct Slices {
 
 /// A slice and the windows that all of its records belong to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Slice {
-    pub(super) start: i64,
-    pub(super) end: i64,
+pub(crate) struct Slice {
+    pub(crate) start: i64,
+    pub(crate) end: i64,
     /// The end of the first window that holds the slice.
-    pub(super) first_end: i64,
+    pub(crate) first_end: i64,
     /// The end of the last window that holds the slice; below `first_end` in a gap.
-    pub(super) last_end: i64,
+    pub(crate) last_end: i64,
 }
 
 impl Slices {
-    pub(super) fn new(assigner: &impl WindowAssigner) -> Self {
+    pub(crate) fn new(assigner: &impl WindowAssigner) -> Self {
         Slices {
             size: assigner.size_ms(),
             slide: assigner.slide_ms(),
@@ -191,7 +191,7 @@ impl Slices {
     }
 
     /// The slice that holds `time`.
-    pub(super) fn at(&self, time: i64) -> Slice {
+    pub(crate) fn at(&self, time: i64) -> Slice {
         let by_start = window_start(time, self.offset, self.slide);
         let by_end = window_start(time, self.offset + self.size, self.slide);
         // The first window that holds `time` is the first that begins after `time - size`.
@@ -205,12 +205,12 @@ impl Slices {
     }
 
     /// The end of the last window that holds the slice beginning at `slice_start`.
-    pub(super) fn last_end(&self, slice_start: i64) -> i64 {
+    pub(crate) fn last_end(&self, slice_start: i64) -> i64 {
         window_start(slice_start, self.offset, self.slide) + self.size
     }
 
     /// The first window end of the series `first_end, first_end + slide, …` after `after`.
-    pub(super) fn next_end(&self, first_end: i64, after: i64) -> i64 {
+    pub(crate) fn next_end(&self, first_end: i64, after: i64) -> i64 {
         if first_end > after {
             return first_end;
         }
@@ -218,11 +218,11 @@ impl Slices {
         first_end + missed * self.slide
     }
 
-    pub(super) fn size(&self) -> i64 {
+    pub(crate) fn size(&self) -> i64 {
         self.size
     }
 
-    pub(super) fn slide(&self) -> i64 {
+    pub(crate) fn slide(&self) -> i64 {
         self.slide
     }
 

@@ -7,30 +7,30 @@ use thalweg_engine::{Key, Result};
 
 /// Accumulators of final windows that have not been given out yet, ordered by window, then by
 /// encoded key.
-pub(super) struct Firing<K, A> {
+pub(crate) struct Firing<K, A> {
     queue: VecDeque<Fired<K, A>>,
 }
 
 /// The accumulator of one key in one final window.
-pub(super) struct Fired<K, A> {
+pub(crate) struct Fired<K, A> {
     /// The end of the window.
-    pub(super) end: i64,
-    pub(super) key: K,
-    pub(super) hash: u64,
-    pub(super) accumulator: A,
+    pub(crate) end: i64,
+    pub(crate) key: K,
+    pub(crate) hash: u64,
+    pub(crate) accumulator: A,
 }
 
 impl<K: Key, A> Firing<K, A> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Firing { queue: VecDeque::new() }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// Queues the contents of a window, sorted by encoded key, behind what is queued already.
-    pub(super) fn push_window(&mut self, window: Vec<Fired<K, A>>) -> Result<()> {
+    pub(crate) fn push_window(&mut self, window: Vec<Fired<K, A>>) -> Result<()> {
         self.queue.extend(sorted_by_key(window, |fired| &fired.key)?);
         Ok(())
     }
@@ -41,12 +41,12 @@ impl<K: Key, A> Firing<K, A> {
     }
 
     /// Adds what a snapshot held, in any order; call `sort_restored` when all is added.
-    pub(super) fn push_restored(&mut self, fired: Fired<K, A>) {
+    pub(crate) fn push_restored(&mut self, fired: Fired<K, A>) {
         self.queue.push_back(fired);
     }
 
     /// Brings restored entries into the order in which they are given out.
-    pub(super) fn sort_restored(&mut self) -> Result<()> {
+    pub(crate) fn sort_restored(&mut self) -> Result<()> {
         let mut windows: Vec<Fired<K, A>> = self.queue.drain(..).collect();
         windows.sort_by_key(|fired| fired.end);
         while !windows.is_empty() {
@@ -57,11 +57,11 @@ impl<K: Key, A> Firing<K, A> {
         Ok(())
     }
 
-    pub(super) fn pop(&mut self) -> Option<Fired<K, A>> {
+    pub(crate) fn pop(&mut self) -> Option<Fired<K, A>> {
         self.queue.pop_front()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Fired<K, A>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Fired<K, A>> {
         self.queue.iter()
     }
 }
