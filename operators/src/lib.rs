@@ -18,6 +18,7 @@ pub mod event_time;
 mod key_by;
 
 pub mod aggregate;
+pub mod pattern;
 pub mod process;
 mod running;
 pub mod window;
@@ -25,6 +26,7 @@ pub mod window;
 pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, Sum};
 pub use event_time::{IntoEventTime, Watermarks};
 pub use job::Job;
+pub use pattern::{Earlier, Pattern, PatternMatch, PatternOutput, Skip};
 pub use process::{ProcessContext, ProcessFunction};
 pub use stream::{Either, Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
 pub use window::{Sliding, Tumbling, Window, WindowAssigner, WindowOutput, WindowResult};
