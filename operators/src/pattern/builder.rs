@@ -431,7 +431,8 @@ impl<T: 'static> Pattern<T> {
             }
             let is_after_optional = before.last().is_some_and(|stage| stage.is_optional);
             if !stage.is_step() && is_after_optional {
-                problems.push(format!("the negation `{}` stands behind an optional stage", stage.name));
+                problems
+                    .push(format!("the negation `{}` stands behind an optional stage", stage.name));
             }
             let has_mandatory_behind =
                 self.stages[index + 1..].iter().any(|stage| stage.is_step() && !stage.is_optional);

@@ -273,8 +273,7 @@ impl<T: 'static> Automaton<T> {
         let current = usize::from(run.step);
         let Step { not_next, not_followed_by, .. } = &self.steps[current];
         let satisfies = |condition: &Condition<T>| asked.satisfies(condition, node);
-        if not_followed_by.iter().any(satisfies)
-            || (run.is_fresh && not_next.iter().any(satisfies))
+        if not_followed_by.iter().any(satisfies) || (run.is_fresh && not_next.iter().any(satisfies))
         {
             return Decision::default();
         }

@@ -159,7 +159,10 @@ impl<K: Key, T: Data> PatternOperator<K, T> {
     }
 
     /// Does what is due for the first key of `due`, until the output is full; true if all is done.
-    fn work_off(&mut self, out: &mut Outputs<'_, PatternMatch<K, T>, PatternSide<K, T>>) -> Result<bool> {
+    fn work_off(
+        &mut self,
+        out: &mut Outputs<'_, PatternMatch<K, T>, PatternSide<K, T>>,
+    ) -> Result<bool> {
         let PatternOperator { matcher, due, grain_ms, open, .. } = self;
         let opened = open.as_mut().ok_or_else(not_opened)?;
         let Some((time, hash, key)) = due.front() else { return Ok(true) };
@@ -271,14 +274,19 @@ impl<K: Key, T: Data> Operator for PatternOperator<K, T> {
         context.metrics.add(Counter::Late, out.side.len() as u64);
         input.clear();
         let (opened, moves) = (self.open.as_mut().ok_or_else(not_opened)?, &mut self.moves);
-        opened.states.update_batch(&hashes, |i| &keys[i], KeyState::default, |i, state| {
-            let Some(event) = events[i].take() else { return };
-            let time = event.time;
-            state.insert(event);
-            if state.timer.is_none_or(|timer| time < timer) {
-                moves.push((i, state.timer.replace(time), time));
-            }
-        })?;
+        opened.states.update_batch(
+            &hashes,
+            |i| &keys[i],
+            KeyState::default,
+            |i, state| {
+                let Some(event) = events[i].take() else { return };
+                let time = event.time;
+                state.insert(event);
+                if state.timer.is_none_or(|timer| time < timer) {
+                    moves.push((i, state.timer.replace(time), time));
+                }
+            },
+        )?;
         for (i, old, new) in moves.drain(..) {
             if let Some(slice) = old.and_then(|old| opened.timers.get_slice(Namespace(old, 0))) {
                 slice.remove(hashes[i], &keys[i])?;

@@ -1,9 +1,11 @@
-//! Patterns: the documented examples, an oracle that enumerates, and the operator.
+//! Patterns: the documented examples, an oracle that enumerates, the operator in every awkward
+//! mode, and whole jobs under the simulator.
 
 mod examples;
 mod operator;
 mod oracle;
 mod problems;
+mod simulated;
 
 use thalweg_engine::Data;
 

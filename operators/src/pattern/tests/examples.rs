@@ -83,7 +83,9 @@ fn a_loop_ends_with_until() {
 
 #[test]
 fn skipping_after_a_match() {
-    let pattern = |skip| P::begin("b", is("b")).one_or_more().consecutive().next("c", is("c")).after_match(skip);
+    let pattern = |skip| {
+        P::begin("b", is("b")).one_or_more().consecutive().next("c", is("c")).after_match(skip)
+    };
     let events = "b1 b2 b3 c";
     let all = "b1 b2 b3 c, b2 b3 c, b3 c";
     assert_matches(&pattern(Skip::none()), events, all);
@@ -113,7 +115,8 @@ fn skipping_to_a_stage() {
 
 #[test]
 fn at_most_one_match_per_first_event() {
-    let pattern = |skip| P::begin("a", is("a")).followed_by("b", is("b")).one_or_more().after_match(skip);
+    let pattern =
+        |skip| P::begin("a", is("a")).followed_by("b", is("b")).one_or_more().after_match(skip);
     assert_matches(&pattern(Skip::none()), "a b1 b2 b3", "a b1, a b1 b2, a b1 b2 b3");
     assert_matches(&pattern(Skip::to_next()), "a b1 b2 b3", "a b1");
 }
@@ -191,14 +194,26 @@ fn optional_stages() {
 
 #[test]
 fn greedy_loops_leave_nothing_to_later_stages() {
-    let greedy = |letters| P::begin("a", is("a")).followed_by("b", is("b")).one_or_more().greedy().followed_by("c", is(letters));
+    let greedy = |letters| {
+        P::begin("a", is("a"))
+            .followed_by("b", is("b"))
+            .one_or_more()
+            .greedy()
+            .followed_by("c", is(letters))
+    };
     assert_matches(&greedy("c"), "a b1 b2 c", "a b1 b2 c");
     assert_matches(&greedy("c"), "a b1 d b2 d c1 c2", "a b1 b2 c1");
     // An event that both could take is the loop's.
     assert_matches(&greedy("bc"), "a b1 b2 b3 c", "a b1 b2 b3 c");
-    let lazy = P::begin("a", is("a")).followed_by("b", is("b")).one_or_more().followed_by("c", is("bc"));
+    let lazy =
+        P::begin("a", is("a")).followed_by("b", is("b")).one_or_more().followed_by("c", is("bc"));
     assert_matches(&lazy, "a b1 b2 b3 c", "a b1 b2, a b1 b2 b3, a b1 b2 b3 c");
-    let none = P::begin("a", is("a")).followed_by("b", is("b")).one_or_more().optional().greedy().followed_by("c", is("c"));
+    let none = P::begin("a", is("a"))
+        .followed_by("b", is("b"))
+        .one_or_more()
+        .optional()
+        .greedy()
+        .followed_by("c", is("c"));
     assert_matches(&none, "a b1 b2 c", "a b1 b2 c");
     assert_matches(&none, "a c", "a c");
 }
@@ -216,7 +231,11 @@ fn negations() {
     assert_matches(&never, "a d c b", "a c");
     assert_matches(&never, "a1 b a2 c", "a2 c");
     // An optional stage behind it lifts it.
-    let lifted = a().not_followed_by("b", is("b")).followed_by_any("c", is("c")).optional().followed_by_any("d", is("d"));
+    let lifted = a()
+        .not_followed_by("b", is("b"))
+        .followed_by_any("c", is("c"))
+        .optional()
+        .followed_by_any("d", is("d"));
     assert_matches(&lifted, "a c b d", "a c d");
     assert_matches(&lifted, "a b d", "");
     // Behind a loop it ends the loop, too.

@@ -11,11 +11,11 @@ use super::super::{Pattern, Skip};
 use super::Driver;
 
 /// An event: the letters it counts as, and a number.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Event {
-    letters: u8,
-    number: u32,
-    time: i64,
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(super) struct Event {
+    pub(super) letters: u8,
+    pub(super) number: u32,
+    pub(super) time: i64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,9 +52,9 @@ enum SkipKind {
 }
 
 #[derive(Clone, Debug)]
-struct Case {
+pub(super) struct Case {
     stages: Vec<Stage>,
-    within: Option<i64>,
+    pub(super) within: Option<i64>,
     skip: SkipKind,
 }
 
@@ -87,7 +87,30 @@ fn draw_stage(random: &mut Random, is_first: bool) -> Stage {
     }
 }
 
-fn draw_case(random: &mut Random) -> Case {
+/// A case whose pattern has no problem.
+pub(super) fn draw_case(random: &mut Random) -> Case {
+    loop {
+        let case = draw_any_case(random);
+        if pattern(&case).problems().is_empty() {
+            return case;
+        }
+    }
+}
+
+/// A case whose partial matches do not double with every event, or not for long.
+pub(super) fn draw_tame_case(random: &mut Random) -> Case {
+    loop {
+        let case = draw_case(random);
+        let doubles = |stage: &Stage| stage.inner == Some(Gap::FollowedByAny);
+        let any = |stage: &Stage| doubles(stage) || stage.gap == Gap::FollowedByAny;
+        if case.within.is_some() || !(doubles(&case.stages[0]) || case.stages[1..].iter().any(any))
+        {
+            return case;
+        }
+    }
+}
+
+fn draw_any_case(random: &mut Random) -> Case {
     let count = 1 + random.below(4);
     let stages: Vec<Stage> = (0..count).map(|n| draw_stage(random, n == 0)).collect();
     let within = (random.below(3) > 0).then(|| 1 + random.below(8) as i64);
@@ -102,7 +125,7 @@ fn draw_case(random: &mut Random) -> Case {
     Case { stages, within, skip }
 }
 
-fn pattern(case: &Case) -> Pattern<Event> {
+pub(super) fn pattern(case: &Case) -> Pattern<Event> {
     let has = |letter: u8| move |event: &Event| event.letters & letter != 0;
     let mut pattern: Option<Pattern<Event>> = None;
     for (n, stage) in case.stages.iter().enumerate() {
@@ -376,8 +399,7 @@ fn run(case: &Case, events: &[Event]) -> Answer {
             let stage = name.parse().expect("stages are numbered");
             chain.extend(taken.iter().map(|event| (place(event).expect("it was given"), stage)));
         }
-        let found_in =
-            if found.is_timed_out { &mut answer.timed_out } else { &mut answer.matches };
+        let found_in = if found.is_timed_out { &mut answer.timed_out } else { &mut answer.matches };
         found_in.push((chain, found.at));
     }
     answer
@@ -386,13 +408,9 @@ fn run(case: &Case, events: &[Event]) -> Answer {
 #[test]
 fn the_matcher_finds_what_the_definition_says() {
     let mut random = Random::new(20_080_611);
-    let (mut cases, mut matches, mut timed_out, mut skipped) = (0, 0, 0, 0);
-    while cases < 60_000 {
+    let (mut matches, mut timed_out, mut skipped) = (0, 0, 0);
+    for _ in 0..60_000 {
         let case = draw_case(&mut random);
-        if !pattern(&case).problems().is_empty() {
-            continue;
-        }
-        cases += 1;
         let events = draw_events(&mut random);
         let oracle = Oracle { case: &case, events: &events };
         let mut expected = Answer::default();
@@ -418,5 +436,5 @@ fn the_matcher_finds_what_the_definition_says() {
         timed_out += given.timed_out.len();
     }
     println!("{matches} matches, {timed_out} timed out, {skipped} skipped");
-    assert!(matches > 50_000 && timed_out > 20_000 && skipped > 5_000);
+    assert!(matches > 40_000 && timed_out > 30_000 && skipped > 5_000);
 }

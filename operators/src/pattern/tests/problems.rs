@@ -28,7 +28,10 @@ fn wrong_combinations_are_named() {
             "the negation `n` stands behind an optional stage",
         ),
         (a().not_next("n", yes).optional().next("c", yes), "the negation `n` has a quantifier"),
-        (a().not_followed_by("n", yes).times(2).next("c", yes), "the negation `n` has a quantifier"),
+        (
+            a().not_followed_by("n", yes).times(2).next("c", yes),
+            "the negation `n` has a quantifier",
+        ),
         (a().times(2).one_or_more(), "stage `a` has two quantifiers"),
         (a().times(0), "stage `a` asks for 0 to 0 events"),
         (a().times_range(3, 2), "stage `a` asks for 3 to 2 events"),
