@@ -2,32 +2,36 @@
 //!
 //! ```
 //! use thalweg_connectors::memory;
+//! use thalweg_engine::sim::Simulation;
 //! use thalweg_engine::time::seconds;
 //! use thalweg_operators::{Job, Pattern, Watermarks};
 //!
-//! let job = Job::new();
-//! let (alerts, _) = memory::sink();
+//! let (alerts, seen) = memory::sink();
 //! let (given_up, _) = memory::sink();
-//! let payments = vec![("anna", 1_u32, 0_i64), ("anna", 900, 4_000), ("anna", 950, 9_000)];
-//! // A small payment that tries the card, then two large ones within a minute.
-//! let fraud = Pattern::begin("trial", |p: &(&str, u32, i64)| p.1 < 5)
-//!     .followed_by("large", |p| p.1 > 500)
-//!     .times(2)
-//!     .within(seconds(60));
-//! let found = job
-//!     .source("payments", memory::source(payments))
-//!     .event_time(|p| p.2, Watermarks::bounded_out_of_orderness(seconds(5)))
-//!     .map(|(user, amount, time)| (user.to_owned(), amount, time))
-//!     .key_by(|p| p.0.clone())
-//!     .pattern("fraud", Pattern::begin("trial", |p: &(String, u32, i64)| p.1 < 5)
+//! let payment = |amount: u32, time: i64| ("anna".to_owned(), amount, time);
+//! let build = || {
+//!     let payments = vec![payment(1, 0), payment(950, 9_000), payment(900, 4_000)];
+//!     // A small payment that tries the card, then two large ones, all within a minute.
+//!     let fraud = Pattern::begin("trial", |p: &(String, u32, i64)| p.1 < 5)
 //!         .followed_by("large", |p| p.1 > 500)
 //!         .times(2)
-//!         .within(seconds(60)));
-//! found
-//!     .select(|m| format!("{}: {}", m.key, m.events("large").iter().map(|p| p.1).sum::<u32>()))
-//!     .sink("alerts", alerts);
-//! found.timed_out().map(|m| m.key).sink("given-up", given_up);
-//! # let _ = fraud;
+//!         .within(seconds(60));
+//!     let job = Job::new();
+//!     let found = job
+//!         .source("payments", memory::source(payments))
+//!         .event_time(|p| p.2, Watermarks::bounded_out_of_orderness(seconds(5)))
+//!         .key_by(|p| p.0.clone())
+//!         .pattern("fraud", fraud);
+//!     let amounts = |payments: &[(_, u32, _)]| payments.iter().map(|p| p.1).collect::<Vec<_>>();
+//!     found
+//!         .select(move |m| (m.key.clone(), amounts(m.events("large"))))
+//!         .sink("alerts", alerts.clone());
+//!     found.timed_out().map(|m| m.key).sink("given-up", given_up.clone());
+//!     Ok(job.into_graph())
+//! };
+//! Simulation::new(7).run("fraud", build)?;
+//! assert_eq!(seen.take(), [("anna".to_owned(), vec![900, 950])]);
+//! # Ok::<(), thalweg_engine::Error>(())
 //! ```
 //!
 //! Events are sorted by time, those of equal time by split and offset, so that the matches are the

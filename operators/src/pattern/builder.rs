@@ -73,10 +73,12 @@ impl Skip {
     }
 }
 
+type IterativeTest<T> = dyn Fn(&T, &Earlier<'_, T>) -> bool + Send + Sync;
+
 /// A condition on an event, or on an event and those taken before it.
 pub(super) enum Test<T> {
     Simple(Arc<dyn Fn(&T) -> bool + Send + Sync>),
-    Iterative(Arc<dyn Fn(&T, &Earlier<'_, T>) -> bool + Send + Sync>),
+    Iterative(Arc<IterativeTest<T>>),
 }
 
 impl<T> Clone for Test<T> {

@@ -365,7 +365,7 @@ impl Oracle<'_> {
                 SkipKind::Next => chain[0].0 + 1,
                 SkipKind::PastLast => chain[chain.len() - 1].0 + 1,
                 SkipKind::First(n) => of(n).next().unwrap_or(0),
-                SkipKind::Last(n) => of(n).last().unwrap_or(0),
+                SkipKind::Last(n) => of(n).next_back().unwrap_or(0),
             };
             first_left = first_left.max(bound);
             left.push((chain, at));
