@@ -22,6 +22,7 @@ mod key_by;
 pub mod aggregate;
 pub mod connect;
 pub mod join;
+pub mod pattern;
 pub mod process;
 mod running;
 pub mod window;
@@ -35,6 +36,7 @@ pub use connect::ConnectedStreams;
 pub use event_time::{IntoEventTime, Watermarks};
 pub use job::Job;
 pub use join::JoinOutput;
+pub use pattern::{Earlier, Pattern, PatternMatch, PatternOutput, Skip};
 pub use process::{ProcessContext, ProcessFunction};
 pub use stream::{Either, Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
 pub use window::{
