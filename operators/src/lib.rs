@@ -18,13 +18,20 @@ pub mod event_time;
 mod key_by;
 
 pub mod aggregate;
+pub mod connect;
 pub mod process;
 mod running;
 pub mod window;
 
 pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, Sum};
+pub use connect::{CoProcessFunction, ConnectedStreams};
 pub use event_time::{IntoEventTime, Watermarks};
 pub use job::Job;
-pub use process::{ProcessContext, ProcessFunction};
+pub use process::broadcast::{BroadcastFunction, BroadcastProcessFunction};
+pub use process::records::RecordFunction;
+pub use process::states::{AggregatingState, ListState, MapState, ReducingState, ValueState};
+pub use process::{
+    ProcessContext, ProcessFunction, ProcessStream, RecordContext, StateDeclarations,
+};
 pub use stream::{Either, Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
 pub use window::{Sliding, Tumbling, Window, WindowAssigner, WindowOutput, WindowResult};

@@ -1,6 +1,7 @@
 //! Whole jobs under the simulator, with faults, against references.
 //!
 //! * `windowed.rs`: windows, windows behind windows, a process function; random seeds.
+//! * `process.rs`: process functions of all kinds, broadcast rules.
 //! * `planted.rs`: known mistakes that the suite must find (feature `planted-bugs`).
 //! * `regressions.rs`: seeds that have failed once, and why.
 //!
@@ -10,6 +11,7 @@
 mod data;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod process;
 mod reference;
 mod regressions;
 mod windowed;
