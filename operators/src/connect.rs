@@ -287,7 +287,8 @@ mod tests {
                 let told = format!("{key} {total} {words:?} {numbers:?}");
                 expected.extend(times.iter().map(|time| format!("{told:?} at {time}")));
             }
-            (expected.sort_unstable(), side.sort_unstable());
+            expected.sort_unstable();
+            side.sort_unstable();
             let declare = |states: &mut StateDeclarations<u8>| {
                 let meet = Meet { words: states.map("words"), numbers: states.list("numbers") };
                 Both(meet, PhantomData)

@@ -249,13 +249,13 @@ impl<K: Key, T: Data, R: Data> KeyedBroadcastConnectedStream<K, T, R> {
     }
 }
 
+/// Records and rules, as streams of either.
+type Both<L, R> = (Stream<Either<L, R>>, Stream<Either<L, R>>);
+
 /// Two streams as inputs of one operator: records as they are distributed, rules to all, in one
 /// order.
 #[track_caller]
-fn either<L: Element, R: Data>(
-    records: &Stream<L>,
-    rules: &Stream<R>,
-) -> (Stream<Either<L, R>>, Stream<Either<L, R>>) {
+fn either<L: Element, R: Data>(records: &Stream<L>, rules: &Stream<R>) -> Both<L, R> {
     let left = records.with_partition(Partition::Forward).map(Either::Left);
     let mut spec = OperatorSpec::stateless("in_one_order", Location::caller());
     spec.parallelism = Some(1);

@@ -8,6 +8,19 @@
 //! borrows the context and knows the key. A value that was changed and not written back, or two
 //! states changed through one another, do not compile.
 //!
+//! ```compile_fail,E0499
+//! # use thalweg_operators::{ListState, ProcessContext, ValueState};
+//! fn f(
+//!     context: &mut ProcessContext<'_, u8, (), ()>,
+//!     (last, history): (&ValueState<u64>, &ListState<u64>),
+//! ) -> thalweg_engine::Result<()> {
+//!     let last = context.value(last).get()?; // borrows the context…
+//!     context.list(history).push(1)?; // …so nothing else can be changed…
+//!     drop(last); // …while it is in use: `.copied()` or `.cloned()` ends that.
+//!     Ok(())
+//! }
+//! ```
+//!
 //! State that a call does not touch costs it nothing. Touching one costs, besides its table, an
 //! index, a comparison and a checked cast.
 //!

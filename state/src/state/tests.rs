@@ -252,7 +252,9 @@ fn a_directory_needs_rocksdb() {
 }
 
 /// A subtask with nothing but a table of parts.
-fn parts_subtasks(backend: &str, parallelism: usize) -> Vec<(Bed, Table<(String, u32), u64>)> {
+type PartsSubtask = (Bed, Table<(String, u32), u64>);
+
+fn parts_subtasks(backend: &str, parallelism: usize) -> Vec<PartsSubtask> {
     let open = |index| {
         let range = KeyGroupRange::of_subtask(index, parallelism, count());
         let mut bed = bed(backend, 3_000, range, count());

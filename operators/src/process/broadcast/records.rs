@@ -17,9 +17,12 @@ use crate::stream::Either;
 pub(super) struct Broadcast<T, R, D: Element, P: BroadcastFunction<T, R, D>> {
     function: Arc<P>,
     watermark: EventTime,
-    open: Option<(OperatorState, Rules<P::RuleKey, P::Rule>)>,
+    open: Option<Opened<P::RuleKey, P::Rule>>,
     types: PhantomData<fn(T, R) -> D>,
 }
+
+/// State, which is nothing but rules.
+type Opened<L, V> = (OperatorState, Rules<L, V>);
 
 impl<T, R, D: Element, P: BroadcastFunction<T, R, D>> Broadcast<T, R, D, P> {
     pub(super) fn new(function: Arc<P>) -> Self {

@@ -249,7 +249,8 @@ fn records_without_keys_meet_the_rules_that_have_come() {
                 _ => {}
             }
         }
-        (main.sort_unstable(), side.sort_unstable());
+        main.sort_unstable();
+        side.sort_unstable();
         let function = Arc::new(Told);
         let given = verify_beside_broadcast(
             || records::Broadcast::<i64, Change, usize, Told>::new(function.clone()),

@@ -82,6 +82,21 @@ impl Operated {
 
 type Text = String;
 
+impl Operated {
+    fn fold(
+        &self,
+        operation: Operation,
+        context: &mut ProcessContext<'_, u8, (), Text>,
+    ) -> Result<()> {
+        match operation {
+            Operation::Reduce(n) => context.reducing(&self.greatest).add(n),
+            Operation::ClearReduced => context.reducing(&self.greatest).clear(),
+            Operation::Aggregate => context.aggregating(&self.count).add(&0),
+            _ => context.aggregating(&self.count).clear(),
+        }
+    }
+}
+
 impl ProcessFunction<u8, Operation> for Operated {
     type State = ();
     type Out = Text;
@@ -139,19 +154,11 @@ impl ProcessFunction<u8, Operation> for Operated {
                 String::new()
             }
             Operation::ClearMap => context.map(&self.map).clear().map(|()| String::new())?,
-            Operation::Reduce(n) => {
-                context.reducing(&self.greatest).add(n)?;
-                String::new()
-            }
-            Operation::ClearReduced => {
-                context.reducing(&self.greatest).clear().map(|()| String::new())?
-            }
-            Operation::Aggregate => {
-                context.aggregating(&self.count).add(&0)?;
-                String::new()
-            }
-            Operation::ClearAggregated => {
-                context.aggregating(&self.count).clear().map(|()| String::new())?
+            Operation::Reduce(_)
+            | Operation::ClearReduced
+            | Operation::Aggregate
+            | Operation::ClearAggregated => {
+                self.fold(operation, context).map(|()| String::new())?
             }
             Operation::Tell => {
                 let mut entries = Vec::new();
