@@ -51,6 +51,9 @@ pub struct Given {
 /// The key hash of a record.
 pub type HashOf<'a, T> = &'a dyn Fn(&T) -> u64;
 
+/// How records find instances: by hash, or to all.
+type Routes<'a, T> = (Option<HashOf<'a, T>>, &'a dyn Fn(&T) -> bool);
+
 #[derive(Clone, Copy, Debug)]
 struct Mode {
     batch: usize,
@@ -76,12 +79,30 @@ where
     O::Out: Debug,
     O::Side: Debug,
 {
+    verify_beside_broadcast(make, hash, &|_| false, script)
+}
+
+/// As [`verify_operator`], for an operator that also takes records that go to every instance:
+/// those for which `is_broadcast` is true.
+///
+/// # Errors
+/// As [`verify_operator`].
+pub fn verify_beside_broadcast<O: Operator>(
+    make: impl Fn() -> O,
+    hash: Option<HashOf<'_, O::In>>,
+    is_broadcast: &dyn Fn(&O::In) -> bool,
+    script: &[Input<O::In>],
+) -> Result<Given>
+where
+    O::Out: Debug,
+    O::Side: Debug,
+{
     let mut first: Option<(Mode, Given)> = None;
     for batch in [1, 3, usize::MAX] {
         for capacity in [1, 1024] {
             for (restores, rescales) in [(false, false), (true, false), (true, hash.is_some())] {
                 let mode = Mode { batch, capacity, restores, rescales };
-                let given = Run::new(&make, hash, mode)?.play(script)?;
+                let given = Run::new(&make, (hash, is_broadcast), mode)?.play(script)?;
                 match &first {
                     None => first = Some((mode, given)),
                     Some((other, expected)) if *expected != given => {
@@ -101,6 +122,7 @@ where
 struct Run<'a, O: Operator, M> {
     make: &'a M,
     hash: Option<HashOf<'a, O::In>>,
+    is_broadcast: &'a dyn Fn(&O::In) -> bool,
     mode: Mode,
     instances: Vec<O>,
     /// When each instance wants to be called.
@@ -110,6 +132,8 @@ struct Run<'a, O: Operator, M> {
     spawned: Arc<Spawned>,
     metrics: OperatorMetrics,
     watermark: EventTime,
+    /// The watermark all of whose work has been done: what a restored operator is told.
+    done: EventTime,
     now: ProcessingTime,
     fed: u64,
     snapshots: u64,
@@ -121,10 +145,11 @@ where
     O::Out: Debug,
     O::Side: Debug,
 {
-    fn new(make: &'a M, hash: Option<HashOf<'a, O::In>>, mode: Mode) -> Result<Self> {
+    fn new(make: &'a M, (hash, is_broadcast): Routes<'a, O::In>, mode: Mode) -> Result<Self> {
         let mut run = Run {
             make,
             hash,
+            is_broadcast,
             mode,
             instances: Vec::new(),
             wake_at: Vec::new(),
@@ -132,6 +157,7 @@ where
             spawned: Arc::default(),
             metrics: OperatorMetrics::default(),
             watermark: EventTime::MIN,
+            done: EventTime::MIN,
             now: ProcessingTime::default(),
             fed: 0,
             snapshots: 0,
@@ -188,7 +214,7 @@ where
                 key_group_count,
                 backend: BackendConfig::Memory,
                 restored: parts,
-                restored_watermark: self.watermark,
+                restored_watermark: self.done,
                 restored_from: None,
                 is_checkpointed: true,
                 waker: Waker::default(),
@@ -207,10 +233,18 @@ where
         for (value, time, mark) in records {
             let hash = self.hash.map(|hash| hash(&value));
             let group = KeyGroup::of(hash.unwrap_or(0), key_groups);
-            let batch = &mut batches[subtask_of(group, self.instances.len(), key_groups)];
-            batch.push_marked(value, time, mark);
-            batch.hashes.extend(hash);
-            batch.ids.push(RecordId { split: 0, offset: self.fed });
+            let to = match (self.is_broadcast)(&value) {
+                true => 0..batches.len(),
+                false => {
+                    let to = subtask_of(group, self.instances.len(), key_groups);
+                    to..to + 1
+                }
+            };
+            for batch in &mut batches[to] {
+                batch.push_marked(value.clone(), time, mark);
+                batch.hashes.extend(hash);
+                batch.ids.push(RecordId { split: 0, offset: self.fed });
+            }
             self.fed += 1;
         }
         for (index, batch) in batches.iter_mut().enumerate() {
@@ -252,6 +286,7 @@ where
                 }
             }
         }
+        self.done = self.watermark;
         Ok(())
     }
 

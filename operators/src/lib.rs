@@ -32,12 +32,17 @@ pub use aggregate::{
     Mean, Min, MinBy, Quantiles, Reduce, Sketch, Sum, TopN,
 };
 pub use async_map::{AsyncMap, AsyncStream, Retry};
-pub use connect::ConnectedStreams;
+pub use connect::{CoProcessFunction, ConnectedStreams};
 pub use event_time::{IntoEventTime, Watermarks};
 pub use job::Job;
 pub use join::JoinOutput;
 pub use pattern::{Earlier, Pattern, PatternMatch, PatternOutput, Skip};
-pub use process::{ProcessContext, ProcessFunction};
+pub use process::broadcast::{BroadcastFunction, BroadcastProcessFunction};
+pub use process::records::RecordFunction;
+pub use process::states::{AggregatingState, ListState, MapState, ReducingState, ValueState};
+pub use process::{
+    ProcessContext, ProcessFunction, ProcessStream, RecordContext, StateDeclarations,
+};
 pub use stream::{Either, Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
 pub use window::{
     CountResult, CountWindow, GlobalWindow, RecordAligned, Session, Sliding, Tumbling, Window,

@@ -1,4 +1,8 @@
-//! `process`: a user's function with keyed state and event-time timers.
+//! `process`: a user's function with keyed state and timers.
+//!
+//! A function has one state per key that is simply there (`type State`), as many named ones as it
+//! declares ([`StateDeclarations`]: values, lists, maps, reducing and aggregating state), timers in
+//! event time and in processing time, a main and a side output.
 //!
 //! ```
 //! use thalweg_engine::{EventTime, Result};
@@ -32,27 +36,93 @@
 //!     }
 //! }
 //! ```
+//!
+//! With named state and a side output, whose type is the third parameter of the trait:
+//!
+//! ```
+//! use thalweg_connectors::memory;
+//! use thalweg_engine::Result;
+//! use thalweg_operators::{Job, ListState, MapState, ProcessContext, ProcessFunction};
+//!
+//! /// Counts what each user buys, and puts purchases of one kind too many aside.
+//! struct Baskets {
+//!     counts: MapState<String, u32>,
+//!     history: ListState<String>,
+//! }
+//!
+//! impl ProcessFunction<u64, (u64, String), String> for Baskets {
+//!     type State = ();
+//!     type Out = u32;
+//!
+//!     fn on_record(
+//!         &self,
+//!         (_user, article): (u64, String),
+//!         context: &mut ProcessContext<'_, u64, (), u32, String>,
+//!     ) -> Result<()> {
+//!         let count = context.map(&self.counts).update(&article, || 0, |count| {
+//!             *count += 1;
+//!             *count
+//!         })?;
+//!         context.list(&self.history).push(article.clone())?;
+//!         if count > 2 {
+//!             context.emit_side(article);
+//!         } else {
+//!             context.emit(count);
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let job = Job::new();
+//! let ((counts, _), (aside, _)) = (memory::sink(), memory::sink());
+//! let baskets = job
+//!     .source("purchases", memory::source(vec![(1, "pear".to_owned()), (2, "nut".to_owned())]))
+//!     .key_by(|purchase| purchase.0)
+//!     .process_with("baskets", |states| Baskets {
+//!         counts: states.map("counts"),
+//!         history: states.list("history"),
+//!     });
+//! baskets.sink("counts", counts);
+//! baskets.side().sink("aside", aside);
+//! ```
 
-use std::collections::VecDeque;
+pub(crate) mod context;
+mod keyed;
+pub mod records;
+mod rules;
+pub mod states;
+mod timers;
+
+pub mod broadcast;
+
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::panic::Location;
 use std::sync::Arc;
 
 use thalweg_engine::graph::{Level, OperatorSpec};
-use thalweg_engine::state::{Namespace, OperatorState, SlicedTable, Table, TableId, codec};
 use thalweg_engine::{
-    Advance, BATCH_RECORDS, Batch, Context, Data, Element, Error, EventTime, Key, Marks,
-    OpenContext, Operator, Outputs, Result, SnapshotContext,
+    Advance, Batch, Context, Data, Element, EventTime, Key, Marks, OpenContext, Operator, Outputs,
+    ProcessingTime, Result, SnapshotContext,
 };
+
+use context::{Moment, at};
+pub use context::{ProcessContext, RecordContext};
+use keyed::{KeyedCalls, TimerCalls};
+use states::Declared;
+pub use states::StateDeclarations;
 
 use crate::stream::{Keyed, KeyedStream, Stream};
 
-/// What a `process` operator does with each record and timer.
-pub trait ProcessFunction<K: Key, T>: Send + Sync + 'static {
-    /// What is kept per key; keys that were not seen have the default.
+/// What a `process` operator does with each record and timer. `D` is what goes to the side output.
+pub trait ProcessFunction<K: Key, T, D: Element = ()>: Send + Sync + 'static {
+    /// What is kept per key; keys that were not seen have the default. `()` costs nothing.
     type State: Data + Default;
     /// What is given out.
     type Out: Element;
+
+    /// Whether it wants to know which record a record is: sources attach identities then.
+    const NEEDS_RECORD_IDS: bool = false;
 
     /// A record has come.
     ///
@@ -61,7 +131,7 @@ pub trait ProcessFunction<K: Key, T>: Send + Sync + 'static {
     fn on_record(
         &self,
         record: T,
-        context: &mut ProcessContext<'_, K, Self::State, Self::Out>,
+        context: &mut ProcessContext<'_, K, Self::State, Self::Out, D>,
     ) -> Result<()>;
 
     /// A timer is due: the watermark has reached its time.
@@ -71,66 +141,53 @@ pub trait ProcessFunction<K: Key, T>: Send + Sync + 'static {
     fn on_timer(
         &self,
         time: EventTime,
-        context: &mut ProcessContext<'_, K, Self::State, Self::Out>,
+        context: &mut ProcessContext<'_, K, Self::State, Self::Out, D>,
+    ) -> Result<()> {
+        let _ = (time, context);
+        Ok(())
+    }
+
+    /// A processing-time timer is due: the clock has reached its time, or the input has ended.
+    ///
+    /// # Errors
+    /// Fails the job.
+    fn on_processing_timer(
+        &self,
+        time: ProcessingTime,
+        context: &mut ProcessContext<'_, K, Self::State, Self::Out, D>,
     ) -> Result<()> {
         let _ = (time, context);
         Ok(())
     }
 }
 
-/// What a process function sees and can do.
-pub struct ProcessContext<'a, K, S, O> {
-    /// The state of the key.
-    pub state: &'a mut S,
-    key: &'a K,
-    time: EventTime,
-    mark: Option<EventTime>,
-    watermark: EventTime,
-    out: &'a mut Batch<O>,
-    timers: &'a mut Vec<TimerChange>,
+/// What a function gives out: its results, and its side output.
+pub struct ProcessStream<O, D> {
+    results: Stream<O>,
+    side: PhantomData<fn() -> D>,
 }
 
-enum TimerChange {
-    Register(EventTime),
-    Delete(EventTime),
+impl<O, D> ProcessStream<O, D> {
+    pub(crate) fn new(results: Stream<O>) -> Self {
+        ProcessStream { results, side: PhantomData }
+    }
+
+    /// The results, which is also what this derefs to.
+    pub fn results(&self) -> Stream<O> {
+        self.results.clone()
+    }
+
+    /// What was given to the side output. Where that is an enum, `filter_map` takes it apart.
+    pub fn side(&self) -> Stream<D> {
+        self.results.side()
+    }
 }
 
-impl<K, S, O> ProcessContext<'_, K, S, O> {
-    /// The key of the record or timer.
-    pub fn key(&self) -> &K {
-        self.key
-    }
+impl<O, D> Deref for ProcessStream<O, D> {
+    type Target = Stream<O>;
 
-    /// The event time of the record, or of the timer.
-    pub fn time(&self) -> EventTime {
-        self.time
-    }
-
-    /// The operator's watermark.
-    pub fn watermark(&self) -> EventTime {
-        self.watermark
-    }
-
-    /// The watermark of the record's split, if the record is behind it.
-    pub fn behind(&self) -> Option<EventTime> {
-        self.mark
-    }
-
-    /// Gives out a record with the time of the input. The late mark travels on.
-    pub fn emit(&mut self, value: O) {
-        self.out.push_marked(value, self.time, self.mark);
-    }
-
-    /// Asks for a call of `on_timer` when the watermark reaches `time`; at most once per key and
-    /// time, however often it is asked for. At the end of the input all timers are called, and
-    /// what they ask for then is not: a timer that asks for the next one would never end.
-    pub fn register_timer(&mut self, time: EventTime) {
-        self.timers.push(TimerChange::Register(time));
-    }
-
-    /// Takes a timer back.
-    pub fn delete_timer(&mut self, time: EventTime) {
-        self.timers.push(TimerChange::Delete(time));
+    fn deref(&self) -> &Stream<O> {
+        &self.results
     }
 }
 
@@ -138,151 +195,130 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// Calls a function with keyed state and timers. Its results may depend on the order of
     /// arrival: level D2.
     #[track_caller]
-    pub fn process<P: ProcessFunction<K, T>>(
+    pub fn process<D: Element, P: ProcessFunction<K, T, D>>(
         &self,
         name: impl Into<String>,
         function: P,
-    ) -> Stream<P::Out> {
-        let mut spec = OperatorSpec::stateful(name, "process", Location::caller());
-        spec.level = Level::D2;
-        let function = Arc::new(function);
-        self.stream.job.operator(&self.stream, spec, move || Process::<K, T, P> {
-            function: function.clone(),
-            watermark: EventTime::MIN,
-            due: VecDeque::new(),
-            changes: Vec::new(),
-            open: None,
-            records: PhantomData,
-        })
+    ) -> ProcessStream<P::Out, D> {
+        self.process_with(name, |_| function)
+    }
+
+    /// As [`process`](KeyedStream::process), for a function with named state: `declare` is called
+    /// once, here, and returns the function.
+    #[track_caller]
+    pub fn process_with<D: Element, P: ProcessFunction<K, T, D>>(
+        &self,
+        name: impl Into<String>,
+        declare: impl FnOnce(&mut StateDeclarations<K>) -> P,
+    ) -> ProcessStream<P::Out, D> {
+        let spec = spec(name.into(), "process", Location::caller());
+        self.stream.process_keyed(spec, declare)
     }
 }
 
-const STATES: TableId = TableId(0);
-/// Timers: a slice per time, an entry per key.
-const TIMERS: TableId = TableId(1);
-
-struct Process<K: Key, T, P: ProcessFunction<K, T>> {
-    function: Arc<P>,
-    watermark: EventTime,
-    /// Timers that are due, in order of (time, encoded key). They are in the table until called.
-    due: VecDeque<(EventTime, u64, K)>,
-    changes: Vec<TimerChange>,
-    open: Option<Opened<K, P::State>>,
-    records: PhantomData<fn(T)>,
-}
-
-struct Opened<K, S> {
-    state: OperatorState,
-    states: Table<K, S>,
-    timers: SlicedTable<K, ()>,
-}
-
-/// What calls the user's function: a record or a timer.
-struct Call<'a, K, O> {
-    key: &'a K,
-    hash: u64,
-    time: EventTime,
-    mark: Option<EventTime>,
-    out: &'a mut Batch<O>,
-}
-
-impl<K: Key, T: Data, P: ProcessFunction<K, T>> Process<K, T, P> {
-    fn opened(&mut self) -> Result<&mut Opened<K, P::State>> {
-        self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))
+impl<K: Key, T: Data> Stream<Keyed<K, T>> {
+    /// Calls a function for the records of this stream.
+    pub(crate) fn process_keyed<D: Element, P: ProcessFunction<K, T, D>>(
+        &self,
+        mut spec: OperatorSpec,
+        declare: impl FnOnce(&mut StateDeclarations<K>) -> P,
+    ) -> ProcessStream<P::Out, D> {
+        let (function, declared) = declaration(declare, &mut spec);
+        spec.needs_record_ids = P::NEEDS_RECORD_IDS;
+        let factory = move || Process::<K, T, D, P>::new(function.clone(), declared.clone());
+        ProcessStream::new(self.job.operator(self, spec, factory))
     }
+}
 
-    fn call(
-        &mut self,
-        call: Call<'_, K, P::Out>,
-        f: impl FnOnce(&P, &mut ProcessContext<'_, K, P::State, P::Out>) -> Result<()>,
+/// The spec of an operator that calls a function.
+pub(crate) fn spec(
+    name: String,
+    what: &'static str,
+    location: &'static Location<'static>,
+) -> OperatorSpec {
+    OperatorSpec { level: Level::D2, ..OperatorSpec::stateful(name, what, location) }
+}
+
+/// Has a function declare its states; what is wrong with them is a problem of `spec`.
+fn declaration<K: Key, P>(
+    declare: impl FnOnce(&mut StateDeclarations<K>) -> P,
+    spec: &mut OperatorSpec,
+) -> (Arc<P>, Arc<Declared<K>>) {
+    let mut declarations = StateDeclarations::new();
+    let function = Arc::new(declare(&mut declarations));
+    let (declared, problems) = declarations.finish();
+    spec.problems.extend(problems);
+    (function, declared)
+}
+
+pub(crate) struct Process<K: Key, T, D: Element, P: ProcessFunction<K, T, D>> {
+    calls: KeyedCalls<K, P::State, P::Out, D>,
+    function: OnTimers<T, P>,
+}
+
+/// A function as what is called when timers are due.
+struct OnTimers<T, P>(Arc<P>, PhantomData<fn(T)>);
+
+impl<K, T, D, P> TimerCalls<K, P::State, P::Out, D> for OnTimers<T, P>
+where
+    K: Key,
+    D: Element,
+    P: ProcessFunction<K, T, D>,
+{
+    fn on_timer(
+        &self,
+        time: EventTime,
+        context: &mut ProcessContext<'_, K, P::State, P::Out, D>,
     ) -> Result<()> {
-        let Call { key, hash, time, mark, out } = call;
-        let mut changes = std::mem::take(&mut self.changes);
-        let (function, watermark) = (self.function.clone(), self.watermark);
-        let opened = self.opened()?;
-        opened.states.update(hash, key, P::State::default, |state| {
-            let timers = &mut changes;
-            f(&function, &mut ProcessContext { state, key, time, mark, watermark, out, timers })
-        })??;
-        for change in changes.drain(..) {
-            match change {
-                TimerChange::Register(at) => {
-                    opened.timers.slice(Namespace(at.millis(), 0)).insert(hash, key, ())?;
-                }
-                TimerChange::Delete(at) => {
-                    if let Some(slice) = opened.timers.get_slice(Namespace(at.millis(), 0)) {
-                        slice.remove(hash, key)?;
-                    }
-                }
-            }
-        }
-        self.changes = changes;
-        Ok(())
+        self.0.on_timer(time, context)
     }
 
-    /// Finds the timers of the earliest time that is due.
-    fn find_due(&mut self, watermark: EventTime) -> Result<()> {
-        let opened = self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))?;
-        loop {
-            let first = opened.timers.namespaces().next();
-            let Some(Namespace(time, _)) = first.filter(|first| first.0 <= watermark.millis())
-            else {
-                return Ok(());
-            };
-            let mut keys = Vec::new();
-            if let Some(slice) = opened.timers.get_slice(Namespace(time, 0)) {
-                slice.for_each(|key, hash, ()| keys.push((Vec::new(), hash, key.clone())))?;
-            }
-            if keys.is_empty() {
-                opened.timers.drop_slice(Namespace(time, 0))?;
-                continue;
-            }
-            for (encoded, _, key) in &mut keys {
-                codec::encode_key(key, encoded)?;
-            }
-            keys.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-            let time = EventTime::from_millis(time);
-            self.due.extend(keys.into_iter().map(|(_, hash, key)| (time, hash, key)));
-            return Ok(());
-        }
+    fn on_processing_timer(
+        &self,
+        time: ProcessingTime,
+        context: &mut ProcessContext<'_, K, P::State, P::Out, D>,
+    ) -> Result<()> {
+        self.0.on_processing_timer(time, context)
     }
 }
 
-impl<K: Key, T: Data, P: ProcessFunction<K, T>> Operator for Process<K, T, P> {
+impl<K: Key, T: Data, D: Element, P: ProcessFunction<K, T, D>> Process<K, T, D, P> {
+    fn new(function: Arc<P>, declared: Arc<Declared<K>>) -> Self {
+        Process { calls: KeyedCalls::new(declared), function: OnTimers(function, PhantomData) }
+    }
+}
+
+impl<K, T, D, P> Operator for Process<K, T, D, P>
+where
+    K: Key,
+    T: Data,
+    D: Element,
+    P: ProcessFunction<K, T, D>,
+{
     type In = Keyed<K, T>;
     type Out = P::Out;
-    type Side = ();
+    type Side = D;
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        self.watermark = context.restored_watermark;
-        let mut state = context.open_state()?;
-        let (mut states, mut timers) = (state.table(STATES), state.sliced(TIMERS));
-        state.restore(context.restored, &mut |key, value| match key.table {
-            STATES => states.restore_entry(&key, value),
-            _ => timers.restore_entry(&key, value),
-        })?;
-        self.open = Some(Opened { state, states, timers });
-        Ok(())
+        self.calls.open(context, |_| Ok(()))
     }
 
     fn process(
         &mut self,
         input: &mut Batch<Keyed<K, T>>,
-        out: &mut Outputs<'_, P::Out, ()>,
-        _context: &mut Context<'_>,
+        out: &mut Outputs<'_, P::Out, D>,
+        context: &mut Context<'_>,
     ) -> Result<()> {
+        let function = &*self.function.0;
+        let at = at(self.calls.watermark, context);
+        self.calls.has_ids |= !input.ids.is_empty();
         let mut marks = Marks::of(&input.behind);
         let mut taken = 0;
         let mut values = std::mem::take(&mut input.values).into_iter();
         for Keyed { key, value } in values.by_ref() {
-            let call = Call {
-                key: &key,
-                hash: input.hashes[taken],
-                time: input.times.get(taken).copied().unwrap_or(EventTime::MIN),
-                mark: marks.at(taken),
-                out: out.main,
-            };
-            self.call(call, |function, context| function.on_record(value, context))?;
+            let moment = Moment::of(input, taken, &mut marks, at);
+            let owner = (&key, input.hashes[taken]);
+            self.calls.call(owner, moment, out, |context| function.on_record(value, context))?;
             taken += 1;
             if out.is_full() {
                 break;
@@ -290,136 +326,30 @@ impl<K: Key, T: Data, P: ProcessFunction<K, T>> Operator for Process<K, T, P> {
         }
         input.drain_columns(taken);
         input.values = values.collect();
-        let opened = self.opened()?;
-        opened.states.relieve()?;
-        Ok(opened.timers.relieve()?)
+        self.calls.finish_batch(context)
     }
 
     fn advance(
         &mut self,
         watermark: EventTime,
-        out: &mut Outputs<'_, P::Out, ()>,
-        _context: &mut Context<'_>,
+        out: &mut Outputs<'_, P::Out, D>,
+        context: &mut Context<'_>,
     ) -> Result<Advance> {
-        self.watermark = self.watermark.max(watermark);
-        let mut calls = 0;
-        loop {
-            while let Some((time, hash, key)) = self.due.pop_front() {
-                let slice = Namespace(time.millis(), 0);
-                // A timer that was called before it may have deleted this one.
-                let timer = self.opened()?.timers.get_slice(slice);
-                if let Some(timers) = timer
-                    && timers.remove(hash, &key)?.is_some()
-                {
-                    let call = Call { key: &key, hash, time, mark: None, out: out.main };
-                    self.call(call, |function, context| {
-                        let before = context.timers.len();
-                        let result = function.on_timer(time, context);
-                        if watermark == EventTime::MAX {
-                            let made = context.timers.split_off(before);
-                            let deleted = |c: &TimerChange| matches!(c, TimerChange::Delete(_));
-                            context.timers.extend(made.into_iter().filter(deleted));
-                        }
-                        result
-                    })?;
-                }
-                calls += 1;
-                if out.is_full() || calls >= BATCH_RECORDS {
-                    return Ok(Advance::More);
-                }
-            }
-            self.find_due(watermark)?;
-            if self.due.is_empty() {
-                return Ok(Advance::Done);
-            }
-        }
+        self.calls.advance(&self.function, watermark, out, context)
+    }
+
+    fn on_time(
+        &mut self,
+        out: &mut Outputs<'_, P::Out, D>,
+        context: &mut Context<'_>,
+    ) -> Result<()> {
+        self.calls.on_time(&self.function, out, context)
     }
 
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
-        let opened = self.opened()?;
-        let mut snapshot = opened.state.begin_snapshot();
-        opened.states.snapshot_into(&mut snapshot)?;
-        opened.timers.snapshot_into(&mut snapshot)?;
-        context.put_state(opened.state.finish_snapshot(snapshot)?);
-        Ok(())
+        self.calls.snapshot(context, |_| Ok(()))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use thalweg_engine::state::hash_key;
-    use thalweg_engine::testing::{Input, verify_operator};
-
-    use super::*;
-
-    /// Gives out each record, and the number of records of a key one millisecond after each.
-    struct Echo;
-
-    impl ProcessFunction<u8, i64> for Echo {
-        type State = u64;
-        type Out = (u8, i64);
-
-        fn on_record(
-            &self,
-            record: i64,
-            context: &mut ProcessContext<'_, u8, u64, (u8, i64)>,
-        ) -> Result<()> {
-            *context.state += 1;
-            context.register_timer(EventTime::from_millis(context.time().millis() + 1));
-            let key = *context.key();
-            context.emit((key, record));
-            Ok(())
-        }
-
-        fn on_timer(
-            &self,
-            time: EventTime,
-            context: &mut ProcessContext<'_, u8, u64, (u8, i64)>,
-        ) -> Result<()> {
-            if time.millis() % 2 == 0 {
-                context.delete_timer(EventTime::from_millis(time.millis() + 1));
-            }
-            let key = *context.key();
-            context.emit((key, -time.millis()));
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn timers_fire_once_each_in_every_mode() {
-        let mut script = Vec::new();
-        for n in 0..30_i64 {
-            let key = (n % 3) as u8;
-            let time = EventTime::from_millis(n / 3);
-            script.push(Input::Record(Keyed { key, value: 100 + n }, time, None));
-            if n % 12 == 11 {
-                script.push(Input::Watermark(EventTime::from_millis(n / 3)));
-            }
-        }
-        script.push(Input::Watermark(EventTime::MAX));
-        let given = verify_operator(
-            || Process {
-                function: Arc::new(Echo),
-                watermark: EventTime::MIN,
-                due: VecDeque::new(),
-                changes: Vec::new(),
-                open: None,
-                records: PhantomData,
-            },
-            Some(&|keyed: &Keyed<u8, i64>| hash_key(&keyed.key).expect("a number has a hash")),
-            &script,
-        )
-        .expect("all modes agree");
-        // Timers stand at 1..=10 for three keys; each even one takes back the next.
-        let timers = given.main.iter().filter(|line| line.contains(", -")).count();
-        assert_eq!(given.main.len() - timers, 30);
-        let expected: Vec<i64> = (1..=10).filter(|t| t % 2 == 0 || *t == 1).collect();
-        for key in 0..3 {
-            for time in 1..=10_i64 {
-                let line = format!("({key}, -{time}) at {time}");
-                let is_there = given.main.contains(&line);
-                assert_eq!(is_there, expected.contains(&time), "{line}");
-            }
-        }
-    }
-}
+pub(crate) mod tests;

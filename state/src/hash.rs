@@ -17,6 +17,7 @@ use serde::ser::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec::CodecError;
+use crate::key_group::KeyGroupCount;
 
 /// The version of the hash; recorded in snapshots.
 pub const HASH_VERSION: u8 = 1;
@@ -33,6 +34,23 @@ pub fn hash_key<K: Serialize + ?Sized>(key: &K) -> Result<u64, CodecError> {
     let mut hasher = KeyHasher { state: SEED };
     key.serialize(&mut hasher)?;
     Ok(hasher.state)
+}
+
+/// The hash of a part of a key's state, in the key group that `key_hash`, the key's, leads to.
+/// Parts of one key differ in the bits that tables use.
+///
+/// # Errors
+/// `Encode` if the part's `Serialize` fails.
+#[inline]
+pub fn hash_part<P: Serialize + ?Sized>(
+    key_hash: u64,
+    part: &P,
+    count: KeyGroupCount,
+) -> Result<u64, CodecError> {
+    let count = u64::from(count.get());
+    // One bit less, so that adding a key group cannot overflow.
+    let hash = hash_key(&(key_hash, part))? >> 1;
+    Ok(hash - hash % count + key_hash % count)
 }
 
 /// A serde serialiser that keeps a hash of what it is told.

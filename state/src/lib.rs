@@ -39,7 +39,7 @@ pub use backend::BackendConfig;
 pub use codec::CodecError;
 pub use data::{Data, Element, Key};
 pub use error::{Result, StateError};
-pub use hash::hash_key;
+pub use hash::{hash_key, hash_part};
 pub use key_group::{KeyGroup, KeyGroupCount, KeyGroupRange, subtask_of};
 pub use restore::{RestoreSource, SnapshotPartRef};
 #[cfg(feature = "rocksdb")]

@@ -15,6 +15,7 @@ use crate::budget::{Budget, Share};
 use crate::buffer::EntryBuffer;
 use crate::data::{Data, Key};
 use crate::error::Result;
+use crate::hash::hash_part;
 use crate::key_group::{KeyGroupCount, KeyGroupRange};
 use crate::portable::PortableWriter;
 use crate::restore::RestoreSource;
@@ -94,6 +95,18 @@ impl OperatorState {
     pub fn table<K: Key, V: Data>(&mut self, id: TableId) -> Table<K, V> {
         let (region, share) = self.register(id);
         Table::new(region, share)
+    }
+
+    /// A table of parts of keys' state: the entries of a map or list, say. A part's hash is
+    /// [`hash_part`], so it is in the key group of its key.
+    ///
+    /// # Panics
+    /// If the operator has a table of this id already.
+    pub fn parts<K: Key, P: Key, V: Data>(&mut self, id: TableId) -> Table<(K, P), V> {
+        let (region, share) = self.register(id);
+        let hash_of =
+            |(key, part): &(K, P), count| Ok(hash_part(crate::hash_key(key)?, part, count)?);
+        Table::hashed_by(hash_of, region, share)
     }
 
     /// A table by slices.

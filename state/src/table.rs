@@ -9,7 +9,8 @@
 //! * I2 `stored` counts the entries in the store, `spilled` those only there. With `spilled` = 0 a
 //!   miss in memory is a miss, and the store is not read.
 //! * I3 An entry that is not `stored` has no value in the store.
-//! * I4 The hash given with a key is [`hash_key`](crate::hash_key) of it.
+//! * I4 The hash given with a key is [`hash_key`](crate::hash_key) of it; in a table of parts,
+//!   [`hash_part`](crate::hash_part).
 //!
 //! Entries in memory are in order of insertion, except that a removal moves the last entry into
 //! the gap. The order depends on nothing but the calls made; a restored table has another one.
@@ -19,6 +20,7 @@ use crate::codec;
 use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
 use crate::index::Index;
+use crate::key_group::KeyGroupCount;
 use crate::store::Region;
 
 mod spill;
@@ -41,7 +43,12 @@ pub struct Table<K, V> {
     stored: u64,
     spilled: u64,
     size: spill::SizeEstimate,
+    /// The hash of a key that comes from a snapshot or from the store.
+    hash_of: HashOf<K>,
 }
+
+/// Computes the hash under which a key stands in a table of a job with so many key groups.
+pub(crate) type HashOf<K> = fn(&K, KeyGroupCount) -> Result<u64>;
 
 struct Entry<K, V> {
     hash: u64,
@@ -55,7 +62,12 @@ struct Entry<K, V> {
 
 impl<K: Key, V: Data> Table<K, V> {
     pub(crate) fn new(region: Region, share: Option<Share>) -> Self {
+        Self::hashed_by(|key, _| Ok(crate::hash_key(key)?), region, share)
+    }
+
+    pub(crate) fn hashed_by(hash_of: HashOf<K>, region: Region, share: Option<Share>) -> Self {
         Table {
+            hash_of,
             entries: Vec::new(),
             index: Index::default(),
             region,
@@ -204,7 +216,7 @@ impl<K: Key, V: Data> Table<K, V> {
         }
         self.region.scan(&mut |key, value| {
             let key: K = codec::decode_key(key)?;
-            let hash = crate::hash_key(&key)?;
+            let hash = (self.hash_of)(&key, self.region.count)?;
             if self.position(hash, &key).is_none() {
                 f(&key, hash, &codec::decode(value)?);
             }

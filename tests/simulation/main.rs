@@ -2,6 +2,7 @@
 //!
 //! * `windowed.rs`: windows, windows behind windows, a process function; random seeds.
 //! * `joins.rs`: all joins, windows behind joins, a join behind windows; random seeds.
+//! * `process.rs`: process functions of all kinds, broadcast rules.
 //! * `planted.rs`: known mistakes that the suite must find (feature `planted-bugs`).
 //! * `regressions.rs`: seeds that have failed once, and why.
 //!
@@ -12,6 +13,7 @@ mod data;
 mod joins;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod process;
 mod reference;
 mod regressions;
 mod windowed;

@@ -5,19 +5,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::time::{ProcessingTime, duration_millis};
 
-/// Processing time: whole milliseconds since the start of the run, never falling.
+/// Processing time: whole milliseconds since the Unix epoch, as it was at the start of the run and
+/// never falling since. Timers in a checkpoint mean the same instants in the next run.
 #[derive(Clone, Copy)]
 pub(crate) struct Clock {
     start: Instant,
+    start_millis: i64,
 }
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Clock { start: Instant::now() }
+        Clock { start: Instant::now(), start_millis: wall_clock_millis() }
     }
 
     pub(crate) fn now(&self) -> ProcessingTime {
-        ProcessingTime::from_millis(duration_millis(self.start.elapsed()))
+        ProcessingTime::from_millis(self.start_millis).plus_millis(duration_millis(self.elapsed()))
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

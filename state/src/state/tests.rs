@@ -250,3 +250,102 @@ fn a_directory_needs_rocksdb() {
     let part = SnapshotPartRef::Directory(std::path::Path::new("part"));
     assert!(matches!(RestoreSource::open(part), Err(StateError::Unsupported(_))));
 }
+
+/// A subtask with nothing but a table of parts.
+type PartsSubtask = (Bed, Table<(String, u32), u64>);
+
+fn parts_subtasks(backend: &str, parallelism: usize) -> Vec<PartsSubtask> {
+    let open = |index| {
+        let range = KeyGroupRange::of_subtask(index, parallelism, count());
+        let mut bed = bed(backend, 3_000, range, count());
+        let table = bed.state.parts::<String, u32, u64>(PLAIN);
+        (bed, table)
+    };
+    (0..parallelism).map(open).collect()
+}
+
+#[test]
+fn parts_of_a_key_are_in_its_key_group_and_are_found_when_restored() {
+    for (from, to) in backends().flat_map(|from| backends().map(move |to| (from, to))) {
+        let random = &mut SplitMix(6);
+        let mut model = BTreeMap::<(String, u32), u64>::new();
+        let (mut parts, mut before) = (Vec::new(), Vec::new());
+        for (backend, parallelism) in [(from, 2), (to, 3), (from, 1), (to, 4)] {
+            let mut tasks = parts_subtasks(backend, parallelism);
+            for (bed, table) in &mut tasks {
+                let restored =
+                    &mut |key: StateKey<'_>, value: &[u8]| table.restore_entry(&key, value);
+                bed.state.restore(&open(&parts), restored).expect("restores");
+            }
+            let mut found = 0;
+            for _ in 0..2_000 {
+                let pair = (format!("key {}", random.below(15)), random.below(60) as u32);
+                let key_hash = hash(&pair.0);
+                let group = KeyGroup::of(key_hash, count());
+                let place = crate::hash_part(key_hash, &pair.1, count()).expect("hashes");
+                assert_eq!(KeyGroup::of(place, count()), group);
+                let (_, table) = &mut tasks[subtask_of(group, parallelism, count())];
+                let there = table.get(place, &pair).expect("reads").copied();
+                assert_eq!(there, model.get(&pair).copied(), "{pair:?} on {backend}");
+                found += usize::from(there.is_some());
+                match random.below(3) {
+                    0 => assert_eq!(
+                        table.remove(place, &pair).expect("removes"),
+                        model.remove(&pair)
+                    ),
+                    _ => {
+                        let value = random.next();
+                        table.insert(place, &pair, value).expect("inserts");
+                        model.insert(pair, value);
+                    }
+                }
+                if random.below(50) == 0 {
+                    table.evict(random.below(40) as usize).expect("evicts");
+                }
+            }
+            let mut listed = BTreeMap::new();
+            for (_, table) in &mut tasks {
+                table
+                    .for_each(|pair, _, value| {
+                        listed.insert(pair.clone(), *value);
+                    })
+                    .expect("reads");
+            }
+            assert!(found > 500 && listed == model, "all parts are listed, each once");
+            parts = tasks
+                .iter_mut()
+                .map(|(bed, table)| {
+                    let mut snapshot = bed.state.begin_snapshot();
+                    table.snapshot_into(&mut snapshot).expect("encodes");
+                    bed.state.finish_snapshot(snapshot).expect("finishes")
+                })
+                .collect();
+            before = tasks;
+        }
+        drop(before);
+    }
+}
+
+/// What every subtask writes to one key group, its own or not, is found there in every part.
+#[test]
+fn an_entry_in_a_key_group_of_others_is_read_where_it_was_written() {
+    for backend in backends() {
+        let mut bed = bed(backend, 3_000, KeyGroupRange::new(10, 20), count());
+        let mut table = bed.state.table::<String, u32>(PLAIN);
+        let key = "everywhere".to_owned();
+        let place = crate::hash_part(0, &key, count()).expect("hashes");
+        table.insert(place, &key, 7).expect("inserts");
+        let mut snapshot = bed.state.begin_snapshot();
+        table.snapshot_into(&mut snapshot).expect("encodes");
+        let parts = [bed.state.finish_snapshot(snapshot).expect("finishes")];
+        for (range, expected) in [((0, 1), 1), ((1, 20), 0)] {
+            let mut found = 0;
+            let count = |_: StateKey<'_>, _: &[u8]| {
+                found += 1;
+                Ok(())
+            };
+            open(&parts)[0].for_each(KeyGroupRange::new(range.0, range.1), count).expect("reads");
+            assert_eq!(found, expected, "{backend} {range:?}");
+        }
+    }
+}

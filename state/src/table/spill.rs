@@ -190,7 +190,7 @@ impl<K: Key, V: Data> Table<K, V> {
         value: &[u8],
     ) -> Result<()> {
         let key: K = codec::decode_key(state_key.key)?;
-        let hash = crate::hash_key(&key)?;
+        let hash = (self.hash_of)(&key, self.region.count)?;
         self.region.check_restored(state_key, hash)?;
         // Parts of one snapshot do not overlap: the store, which is slower, is not asked too.
         if self.position(hash, &key).is_some() {
