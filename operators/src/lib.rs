@@ -18,13 +18,23 @@ pub mod event_time;
 mod key_by;
 
 pub mod aggregate;
+pub mod change;
 pub mod process;
 mod running;
 pub mod window;
 
 pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, Sum};
+pub use change::Change;
 pub use event_time::{IntoEventTime, Watermarks};
 pub use job::Job;
 pub use process::{ProcessContext, ProcessFunction};
 pub use stream::{Either, Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
+pub use window::trigger::{
+    ContinuousEventTime, ContinuousProcessingTime, CountTrigger, EarlyAndLate, EventTimeTrigger,
+    Never, ProcessingTimeTrigger, Purging, Trigger, TriggerContext, TriggerResult,
+};
+pub use window::{
+    Assign, CountEvictor, DeltaEvictor, Evictor, Lateness, Pane, PaneInfo, PaneOutput, PaneTiming,
+    Stamped, TimeEvictor, TriggeredWindow, WindowContents, WindowFunction,
+};
 pub use window::{Sliding, Tumbling, Window, WindowAssigner, WindowOutput, WindowResult};

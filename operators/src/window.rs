@@ -23,6 +23,13 @@ mod assigner;
 mod firing;
 mod operator;
 
+pub mod trigger;
+mod evictor;
+mod assign;
+mod function;
+mod pane;
+mod triggered;
+
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +39,13 @@ use thalweg_engine::graph::OperatorSpec;
 use thalweg_engine::time::duration_millis;
 use thalweg_engine::{Data, EventTime, Key};
 
+pub use assign::Assign;
 pub use assigner::{Sliding, Tumbling, WindowAssigner};
+pub use evictor::{CountEvictor, DeltaEvictor, Evictor, TimeEvictor};
+pub use function::{Stamped, WindowContents, WindowFunction};
 use operator::WindowOperator;
+pub use pane::{Pane, PaneInfo, PaneOutput, PaneTiming};
+pub use triggered::{Lateness, TriggeredWindow};
 
 use crate::aggregate::{Aggregate, Reduce};
 use crate::stream::{KeyedStream, Stream, WindowedStream};
