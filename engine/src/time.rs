@@ -64,19 +64,22 @@ impl fmt::Display for EventTime {
     }
 }
 
-/// What the clock says, in milliseconds since an arbitrary origin, as the driver's decider gave it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+/// What the clock says, as the driver's decider gave it: in production milliseconds since the Unix
+/// epoch, so that it goes on over restarts; in simulations since their beginning.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 #[repr(transparent)]
 pub struct ProcessingTime(i64);
 
 impl ProcessingTime {
-    /// The processing time `millis` milliseconds after the driver's origin.
+    /// The processing time `millis` milliseconds after the origin.
     #[inline]
     pub const fn from_millis(millis: i64) -> Self {
         ProcessingTime(millis)
     }
 
-    /// Milliseconds since the driver's origin.
+    /// Milliseconds since the origin.
     #[inline]
     pub const fn millis(self) -> i64 {
         self.0

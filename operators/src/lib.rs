@@ -37,4 +37,8 @@ pub use window::{
     Assign, CountEvictor, DeltaEvictor, Evictor, Lateness, Pane, PaneInfo, PaneOutput, PaneTiming,
     Stamped, TimeEvictor, TriggeredWindow, WindowContents, WindowFunction,
 };
+pub use window::{
+    ProcessingAssigner, ProcessingResult, ProcessingSession, ProcessingSliding, ProcessingTumbling,
+    ProcessingWindow, ProcessingWindowedStream,
+};
 pub use window::{Sliding, Tumbling, Window, WindowAssigner, WindowOutput, WindowResult};

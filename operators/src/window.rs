@@ -29,6 +29,7 @@ mod assign;
 mod function;
 mod pane;
 mod triggered;
+mod processing;
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -45,6 +46,10 @@ pub use evictor::{CountEvictor, DeltaEvictor, Evictor, TimeEvictor};
 pub use function::{Stamped, WindowContents, WindowFunction};
 use operator::WindowOperator;
 pub use pane::{Pane, PaneInfo, PaneOutput, PaneTiming};
+pub use processing::{
+    ProcessingAssigner, ProcessingResult, ProcessingSession, ProcessingSliding, ProcessingTumbling,
+    ProcessingWindow, ProcessingWindowedStream,
+};
 pub use triggered::{Lateness, TriggeredWindow};
 
 use crate::aggregate::{Aggregate, Reduce};

@@ -5,19 +5,22 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::time::{ProcessingTime, duration_millis};
 
-/// Processing time: whole milliseconds since the start of the run, never falling.
+/// Processing time: whole milliseconds since the Unix epoch, as the system had it at the start of
+/// the run; from there on it never falls.
 #[derive(Clone, Copy)]
 pub(crate) struct Clock {
     start: Instant,
+    start_ms: i64,
 }
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Clock { start: Instant::now() }
+        Clock { start: Instant::now(), start_ms: wall_clock_millis() }
     }
 
     pub(crate) fn now(&self) -> ProcessingTime {
-        ProcessingTime::from_millis(duration_millis(self.start.elapsed()))
+        ProcessingTime::from_millis(self.start_ms)
+            .plus_millis(duration_millis(self.start.elapsed()))
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

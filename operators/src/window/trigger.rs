@@ -107,11 +107,7 @@ pub trait Trigger<T>: Send + Sync + 'static {
 
     /// Windows with the states `merged` have become one, whose state is new. The timers of the
     /// merged windows are gone: those that are still needed are registered again here.
-    fn on_merge(
-        &self,
-        merged: &[Self::State],
-        context: &mut TriggerContext<'_, Self::State>,
-    ) {
+    fn on_merge(&self, merged: &[Self::State], context: &mut TriggerContext<'_, Self::State>) {
         let _ = (merged, context);
     }
 

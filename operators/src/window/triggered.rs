@@ -88,10 +88,7 @@ impl<K: Key, T: Data, W: Assign<T>> WindowedStream<K, T, W> {
     /// Drops elements of windows before or after their function. Results depend on the order of
     /// arrival then, and are of level D2.
     #[must_use]
-    pub fn evictor(
-        &self,
-        evictor: impl Evictor<T>,
-    ) -> TriggeredWindow<K, T, W, EventTimeTrigger> {
+    pub fn evictor(&self, evictor: impl Evictor<T>) -> TriggeredWindow<K, T, W, EventTimeTrigger> {
         self.trigger(EventTimeTrigger).evictor(evictor)
     }
 
@@ -220,7 +217,11 @@ impl<K: Key, T: Data, W: Assign<T>, Tr: Trigger<T>> TriggeredWindow<K, T, W, Tr>
         spec
     }
 
-    fn operator<H: Holding<K, T>>(&self, spec: OperatorSpec, holding: H) -> PaneOutput<K, T, H::Out> {
+    fn operator<H: Holding<K, T>>(
+        &self,
+        spec: OperatorSpec,
+        holding: H,
+    ) -> PaneOutput<K, T, H::Out> {
         let wanted = Arc::new(Wanted::default());
         let logic = Arc::new(Logic {
             holding,

@@ -167,11 +167,7 @@ impl<T> Trigger<T> for EarlyAndLate {
         TriggerResult::Fire
     }
 
-    fn on_merge(
-        &self,
-        merged: &[Self::State],
-        context: &mut TriggerContext<'_, Self::State>,
-    ) {
+    fn on_merge(&self, merged: &[Self::State], context: &mut TriggerContext<'_, Self::State>) {
         *context.state = EarlyAndLateState {
             early: merged.iter().map(|state| state.early).sum(),
             late: merged.iter().map(|state| state.late).sum(),
@@ -248,11 +244,7 @@ impl<T> Trigger<T> for ContinuousProcessingTime {
         TriggerResult::Fire
     }
 
-    fn on_merge(
-        &self,
-        merged: &[Option<i64>],
-        context: &mut TriggerContext<'_, Option<i64>>,
-    ) {
+    fn on_merge(&self, merged: &[Option<i64>], context: &mut TriggerContext<'_, Option<i64>>) {
         *context.state = merged.iter().flatten().min().copied();
         if let Some(at) = *context.state {
             context.register_processing_time(ProcessingTime::from_millis(at));

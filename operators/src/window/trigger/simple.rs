@@ -158,11 +158,7 @@ impl<T> Trigger<T> for ProcessingTimeTrigger {
         TriggerResult::Fire
     }
 
-    fn on_merge(
-        &self,
-        merged: &[Option<i64>],
-        context: &mut TriggerContext<'_, Option<i64>>,
-    ) {
+    fn on_merge(&self, merged: &[Option<i64>], context: &mut TriggerContext<'_, Option<i64>>) {
         *context.state = merged.iter().flatten().min().copied();
         if let Some(at) = *context.state {
             context.register_processing_time(ProcessingTime::from_millis(at));
@@ -208,11 +204,7 @@ impl<T, S: Data + Default, Tr: Trigger<T, State = S>> Trigger<T> for Purging<Tr>
         purging(self.trigger.on_record(record, time, context))
     }
 
-    fn on_event_time(
-        &self,
-        time: EventTime,
-        context: &mut TriggerContext<'_, S>,
-    ) -> TriggerResult {
+    fn on_event_time(&self, time: EventTime, context: &mut TriggerContext<'_, S>) -> TriggerResult {
         purging(self.trigger.on_event_time(time, context))
     }
 

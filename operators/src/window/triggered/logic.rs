@@ -1,5 +1,6 @@
 //! What a record, a timer and the end do to one key's window: no tables here.
 
+use std::cmp::Ordering;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -25,15 +26,11 @@ pub(super) struct Logic<K, T, H: Holding<K, T>, Tr> {
 }
 
 /// The window of a key, as the rules see it.
-pub(super) type EntryOf<K, T, H, Tr> = Entry<
-    <H as Holding<K, T>>::Contents,
-    <Tr as Trigger<T>>::State,
-    <H as Holding<K, T>>::State,
->;
+pub(super) type EntryOf<K, T, H, Tr> =
+    Entry<<H as Holding<K, T>>::Contents, <Tr as Trigger<T>>::State, <H as Holding<K, T>>::State>;
 
 /// The outputs of a windowed operator.
-pub(super) type WindowOutputs<'a, K, T, R> =
-    Outputs<'a, WindowResult<K, R>, WindowSide<K, T, R>>;
+pub(super) type WindowOutputs<'a, K, T, R> = Outputs<'a, WindowResult<K, R>, WindowSide<K, T, R>>;
 
 /// What surrounds a call: the times, the outputs, and what is to be done about timers.
 pub(super) struct Call<'a, 'b, K, T, R> {
@@ -162,10 +159,8 @@ impl<K: Key, T: Data, H: Holding<K, T>, Tr: Trigger<T>> Logic<K, T, H, Tr> {
     ) -> Option<usize> {
         let touches = |window: Window| window.start <= own.end && window.end >= own.start;
         let touched = cell.iter().map(|entry| entry.window).filter(|window| touches(*window));
-        let merged = touched.fold(own, |a, b| Window {
-            start: a.start.min(b.start),
-            end: a.end.max(b.end),
-        });
+        let merged =
+            touched.fold(own, |a, b| Window { start: a.start.min(b.start), end: a.end.max(b.end) });
         let final_at = self.final_at(merged);
         if self.lateness == Lateness::AtOperator && final_at <= call.watermark {
             return None;
@@ -259,10 +254,15 @@ impl<K: Key, T: Data, H: Holding<K, T>, Tr: Trigger<T>> Logic<K, T, H, Tr> {
         let is_seen = self.shows_panes() || self.holding.evicts();
         if result.fires() && entry.records > 0 && is_seen {
             let due = self.due(entry.window);
-            let timing = match due <= call.watermark {
-                _ if timer == Some(Timer::Event(due.millis())) => PaneTiming::OnTime,
-                true => PaneTiming::Late,
-                false => PaneTiming::Early,
+            // A timer fires at its own time, how far ever the watermark has jumped.
+            let reached = match timer {
+                Some(Timer::Event(time)) => EventTime::from_millis(time),
+                _ => call.watermark,
+            };
+            let timing = match reached.cmp(&due) {
+                Ordering::Less => PaneTiming::Early,
+                Ordering::Equal if matches!(timer, Some(Timer::Event(_))) => PaneTiming::OnTime,
+                _ => PaneTiming::Late,
             };
             let is_final = self.final_at(entry.window) <= call.watermark;
             let info = PaneInfo { index: entry.panes, timing, is_final };
