@@ -49,7 +49,7 @@ pub(super) struct TriggeredOperator<K: Key, T, W, H: Holding<K, T>, Tr: Trigger<
     windows: Vec<Window>,
     asked: Vec<TimerChange>,
     stands: Vec<Stand>,
-    open: Option<Opened<K, EntryOf<K, T, H, Tr>>>,
+    open: Option<OpenedOf<K, T, H, Tr>>,
 }
 
 struct Opened<K, E> {
@@ -58,6 +58,8 @@ struct Opened<K, E> {
     event_timers: Timers<K>,
     processing_timers: Timers<K>,
 }
+
+type OpenedOf<K, T, H, Tr> = Opened<K, EntryOf<K, T, H, Tr>>;
 
 /// The places of an entry.
 struct At<'a, K> {
@@ -95,7 +97,7 @@ where
         }
     }
 
-    fn opened(&mut self) -> Result<&mut Opened<K, EntryOf<K, T, H, Tr>>> {
+    fn opened(&mut self) -> Result<&mut OpenedOf<K, T, H, Tr>> {
         self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))
     }
 

@@ -1,6 +1,7 @@
 //! The triggered operator through the verifier, against windows and panes recomputed from scratch.
 
 mod examples;
+mod jobs;
 mod model;
 mod sessions;
 

@@ -138,11 +138,11 @@ fn panes(case: &Case, rules: Rules) -> Vec<String> {
                     naive.fresh += 1;
                     let fires = if start + case.size - 1 <= now {
                         naive.late += 1;
-                        rules.late_records.is_some_and(|count| naive.late % count == 0)
+                        rules.late_records.is_some_and(|count| naive.late.is_multiple_of(count))
                     } else {
                         naive.early += 1;
                         naive.waiting.push(time.millis().max(now));
-                        rules.early_records.is_some_and(|count| naive.early % count == 0)
+                        rules.early_records.is_some_and(|count| naive.early.is_multiple_of(count))
                     };
                     if fires {
                         let is_late = start + case.size - 1 <= now;
