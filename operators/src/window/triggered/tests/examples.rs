@@ -183,6 +183,12 @@ fn what_is_evicted_is_gone() {
     // 9 - 4 = 5 goes, as in Flink.
     assert_eq!(shown(&given), ["0: [2] Early", "1: [8] Early"]);
     assert_eq!(given.main, [result(1, (0, 10), [8])]);
+    // Nobody has to look at the panes for that.
+    let evictor: Option<Arc<dyn Evictor<u32>>> = Some(Arc::new(CountEvictor::of(1)));
+    let holding = Listed { function: Always(Calls), evictor };
+    let verified = Verified::new(ten(), holding, CountTrigger::of(2));
+    let given = verified.uses(Uses(true, false, false)).given(&script);
+    assert_eq!(given.main, [result(1, (0, 10), (3, 1))]);
     let evictor: Option<Arc<dyn Evictor<u32>>> = Some(Arc::new(CountEvictor::of(1).after()));
     let holding = Listed { function: Always(Closure(values)), evictor };
     let given = Verified::new(ten(), holding, CountTrigger::of(2)).given(&script);
@@ -297,6 +303,64 @@ fn triggers_of_users_are_called_alike_in_every_mode() {
         let records = script.iter().filter(|input| matches!(input, Input::Record(..))).count();
         assert!(records < 10 || !of_kind(&given.side, "Pane").is_empty(), "seed {seed}");
     }
+}
+
+/// At the end of the window asks for a time that is past, twice, and for one of the clock.
+struct Afterthoughts;
+
+impl Trigger<u32> for Afterthoughts {
+    type State = u64;
+
+    fn on_record(
+        &self,
+        _record: &u32,
+        _time: EventTime,
+        context: &mut TriggerContext<'_, u64>,
+    ) -> TriggerResult {
+        context.register_event_time(context.due());
+        TriggerResult::Continue
+    }
+
+    fn on_event_time(
+        &self,
+        _time: EventTime,
+        context: &mut TriggerContext<'_, u64>,
+    ) -> TriggerResult {
+        *context.state += 1;
+        if *context.state < 3 {
+            context.register_event_time(context.due().shifted(-1));
+        }
+        context.register_processing_time(context.now().plus_millis(5));
+        TriggerResult::Fire
+    }
+
+    fn on_processing_time(
+        &self,
+        _time: ProcessingTime,
+        _context: &mut TriggerContext<'_, u64>,
+    ) -> TriggerResult {
+        TriggerResult::Fire
+    }
+}
+
+#[test]
+fn timers_that_are_past_are_called_before_the_window_is_dropped() {
+    let script = [record(1, 1, 0), record(2, 10, 0), watermark(20)];
+    let given = Verified::new(ten(), Folded(sum()), Afterthoughts).given(&script);
+    let expected = [
+        "0: 1 OnTime final",
+        "0: 10 OnTime final",
+        "1: 1 Early final",
+        "1: 10 Early final",
+        "2: 1 Early final",
+        "2: 10 Early final",
+    ];
+    assert_eq!(shown(&given), expected);
+    // The clock of a window that is open is heard, although only a watermark has set it.
+    let script = [record(1, 1, 0), watermark(10), clock(5), clock(6), watermark(30)];
+    let verified = Verified::new(ten(), Folded(sum()), Afterthoughts).lateness_ms(10);
+    let expected = ["0: 1 OnTime", "1: 1 Early", "2: 1 Early", "3: 1 Late"];
+    assert_eq!(shown(&verified.given(&script)), expected);
 }
 
 #[test]
