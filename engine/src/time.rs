@@ -66,18 +66,20 @@ impl fmt::Display for EventTime {
 
 /// What the clock says, in milliseconds, as the driver's decider gave it: since the Unix epoch where
 /// the clock is real, since the first start where it is simulated.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 #[repr(transparent)]
 pub struct ProcessingTime(i64);
 
 impl ProcessingTime {
-    /// The processing time `millis` milliseconds after the driver's origin.
+    /// The processing time `millis` milliseconds after the origin.
     #[inline]
     pub const fn from_millis(millis: i64) -> Self {
         ProcessingTime(millis)
     }
 
-    /// Milliseconds since the driver's origin.
+    /// Milliseconds since the origin.
     #[inline]
     pub const fn millis(self) -> i64 {
         self.0

@@ -20,6 +20,7 @@ pub mod event_time;
 mod key_by;
 
 pub mod aggregate;
+pub mod change;
 pub mod connect;
 pub mod join;
 pub mod pattern;
@@ -32,6 +33,7 @@ pub use aggregate::{
     Mean, Min, MinBy, Quantiles, Reduce, Sketch, Sum, TopN,
 };
 pub use async_map::{AsyncMap, AsyncStream, Retry};
+pub use change::Change;
 pub use connect::{CoProcessFunction, ConnectedStreams};
 pub use event_time::{IntoEventTime, Watermarks};
 pub use job::Job;
@@ -44,7 +46,19 @@ pub use process::{
     ProcessContext, ProcessFunction, ProcessStream, RecordContext, StateDeclarations,
 };
 pub use stream::{Either, Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
+pub use window::trigger::{
+    ContinuousEventTime, ContinuousProcessingTime, CountTrigger, EarlyAndLate, EventTimeTrigger,
+    Never, ProcessingTimeTrigger, Purging, Trigger, TriggerContext, TriggerResult,
+};
+pub use window::{
+    Assign, CountEvictor, DeltaEvictor, Evictor, Lateness, Pane, PaneInfo, PaneOutput, PaneTiming,
+    Stamped, TimeEvictor, TriggeredWindow, WindowContents, WindowFunction,
+};
 pub use window::{
     CountResult, CountWindow, GlobalWindow, RecordAligned, Session, Sliding, Tumbling, Window,
     WindowAssigner, WindowOutput, WindowResult, Windows,
+};
+pub use window::{
+    ProcessingAssigner, ProcessingResult, ProcessingSession, ProcessingSliding, ProcessingTumbling,
+    ProcessingWindow, ProcessingWindowedStream,
 };

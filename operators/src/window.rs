@@ -34,6 +34,13 @@ mod global;
 mod count;
 #[cfg(test)]
 mod testing;
+pub mod trigger;
+mod evictor;
+mod assign;
+mod function;
+mod pane;
+mod triggered;
+mod processing;
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -45,14 +52,23 @@ use thalweg_engine::time::duration_millis;
 use thalweg_engine::{Data, EventTime, Key};
 
 pub use aligned::RecordAligned;
+pub use assign::Assign;
 pub(crate) use assigner::{Slice, Slices};
 pub use assigner::{Sliding, Tumbling, WindowAssigner};
 use combiner::{Combiner, Part};
 pub use count::{CountResult, CountWindow};
+pub use evictor::{CountEvictor, DeltaEvictor, Evictor, TimeEvictor};
 pub(crate) use firing::{Fired, Firing};
+pub use function::{Stamped, WindowContents, WindowFunction};
 pub use global::GlobalWindow;
 use operator::{Parts, Records, WindowOperator};
+pub use pane::{Pane, PaneInfo, PaneOutput, PaneTiming};
+pub use processing::{
+    ProcessingAssigner, ProcessingResult, ProcessingSession, ProcessingSliding, ProcessingTumbling,
+    ProcessingWindow, ProcessingWindowedStream,
+};
 pub use session::Session;
+pub use triggered::{Lateness, TriggeredWindow};
 
 use crate::aggregate::{Aggregate, Reduce};
 use crate::stream::{Keyed, KeyedStream, Stream, WindowedStream};
