@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use thalweg_engine::graph::{OperatorSpec, Partition};
-use thalweg_engine::state::hash_key;
+use thalweg_engine::state::{codec, hash_key};
 use thalweg_engine::{Batch, Context, Data, Key, Operator, Outputs, Result};
 
 use crate::stream::{Keyed, KeyedStream, Stream};
@@ -13,13 +13,17 @@ use crate::stream::{Keyed, KeyedStream, Stream};
 impl<T: Data> Stream<T> {
     /// Groups the records by `key`. The key is computed once and travels with the record; its
     /// hash chooses the key group, and the key group the subtask.
+    ///
+    /// That a key type cannot be encoded is found when the job is built: see
+    /// [`check_key`](codec::check_key).
     #[track_caller]
     pub fn key_by<K: Key>(
         &self,
         key: impl Fn(&T) -> K + Send + Sync + 'static,
     ) -> KeyedStream<K, T> {
         let key = Arc::new(key);
-        let spec = OperatorSpec::stateless("key_by", Location::caller());
+        let mut spec = OperatorSpec::stateless("key_by", Location::caller());
+        spec.problems.extend(codec::check_key::<K>().err());
         let keyed =
             self.job.operator(self, spec, move || KeyBy { key: key.clone(), records: PhantomData });
         KeyedStream { stream: keyed.with_partition(Partition::Hash) }

@@ -23,7 +23,7 @@ mod running;
 pub mod window;
 
 pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, Sum};
-pub use event_time::{IntoEventTime, Watermarks};
+pub use event_time::{IntoEventTime, WatermarkGenerator, WatermarkKind, Watermarks};
 pub use job::Job;
 pub use process::{ProcessContext, ProcessFunction};
 pub use stream::{Either, Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
