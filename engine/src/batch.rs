@@ -133,6 +133,29 @@ impl<T> Batch<T> {
         self.values.push(value);
     }
 
+    /// Completes the columns of the records from `first` on, whose values have been appended: all
+    /// of them are what record `index` of `from`, which has this mark, was turned into. They have
+    /// its time and identity, and no hash.
+    #[inline]
+    pub fn fill_columns<U>(
+        &mut self,
+        first: usize,
+        from: &Batch<U>,
+        index: usize,
+        watermark: Option<EventTime>,
+    ) {
+        let len = self.values.len();
+        if let Some(&time) = from.times.get(index) {
+            self.times.resize(len, time);
+        }
+        if let Some(&id) = from.ids.get(index) {
+            self.ids.resize(len, id);
+        }
+        if let Some(watermark) = watermark {
+            self.behind.extend((first..len).map(|i| Behind { index: i as u32, watermark }));
+        }
+    }
+
     /// Moves the first `count` records with their columns into `front`, which is empty.
     ///
     /// # Cost

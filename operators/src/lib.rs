@@ -11,20 +11,34 @@ mod filter;
 mod flat_map;
 mod inspect;
 mod map;
+mod partition;
+pub mod rate_limit;
 mod sink;
+mod split;
+pub mod try_map;
 mod union;
 
 pub mod event_time;
 mod key_by;
 
 pub mod aggregate;
+pub mod dedup;
+mod in_event_order;
+pub mod late;
 pub mod process;
 mod running;
 pub mod window;
 
+#[cfg(test)]
+mod testing;
+
 pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, Sum};
+pub use dedup::Dedup;
 pub use event_time::{IntoEventTime, WatermarkGenerator, WatermarkKind, Watermarks};
 pub use job::Job;
+pub use late::WithLate;
 pub use process::{ProcessContext, ProcessFunction};
+pub use rate_limit::RateLimit;
 pub use stream::{Either, Keyed, KeyedStream, SourceStream, Stream, WindowedStream};
+pub use try_map::{Failed, OnError, TryStream};
 pub use window::{Sliding, Tumbling, Window, WindowAssigner, WindowOutput, WindowResult};
