@@ -14,11 +14,15 @@
 //! assert_eq!(both.finish(&accumulator), (3, Some(30.0)));
 //! ```
 
+mod retractable;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use thalweg_engine::graph::Level;
 use thalweg_engine::{Data, Element};
+
+pub use retractable::RetractableAggregate;
 
 /// Folds records into an accumulator.
 pub trait Aggregate<T>: Send + Sync + 'static {

@@ -22,6 +22,7 @@ pub mod event_time;
 mod key_by;
 
 pub mod aggregate;
+pub mod change;
 pub mod dedup;
 mod in_event_order;
 pub mod late;
@@ -32,7 +33,9 @@ pub mod window;
 #[cfg(test)]
 mod testing;
 
+pub use aggregate::RetractableAggregate;
 pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, Sum};
+pub use change::{Change, ChangeLine, ChangeOp};
 pub use dedup::Dedup;
 pub use event_time::{IntoEventTime, WatermarkGenerator, WatermarkKind, Watermarks};
 pub use job::Job;
