@@ -59,3 +59,34 @@ impl<K: Key, T: Data, F: Fn(&T) -> K + Send + Sync + 'static> Operator for KeyBy
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+    use thalweg_connectors::memory;
+    use thalweg_engine::ErrorKind;
+
+    use crate::job::Job;
+
+    #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Place {
+        Number(u64),
+        Name(String),
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_encoded_is_a_problem_of_the_job() {
+        let job = Job::new();
+        let (sink, _) = memory::sink();
+        let keyed = job.source("numbers", memory::source(vec![1, 2])).key_by(|n| match n {
+            1 => Place::Name("one".to_owned()),
+            n => Place::Number(*n),
+        });
+        keyed.records().sink("out", sink);
+        let error = job.into_graph().validate().expect_err("the key is refused");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let message = error.to_string();
+        assert!(message.contains("key_by.rs") && message.contains("`Place`"), "{message}");
+    }
+}

@@ -1,6 +1,9 @@
-//! What the tests of several operators share: whole jobs under the simulator.
+//! What the tests of several operators share: whole jobs, under the simulator and on threads.
 
 use thalweg_engine::Result;
+use thalweg_engine::options::JobOptions;
+use thalweg_engine::progress::RunReport;
+use thalweg_engine::runtime::{self, StopSignal};
 use thalweg_engine::sim::{SimPlan, SimReport, Simulation};
 
 use crate::job::Job;
@@ -22,4 +25,13 @@ pub(crate) fn try_simulate(plan: SimPlan, build: impl Fn(&Job)) -> Result<SimRep
         build(&job);
         Ok(job.into_graph())
     })
+}
+
+/// Runs the job that `build` declares on threads, as many as subtasks of an operator.
+pub(crate) fn run_on_threads(parallelism: usize, build: impl Fn(&Job)) -> Result<RunReport> {
+    let job = Job::new();
+    build(&job);
+    let options = JobOptions { parallelism: Some(parallelism), ..JobOptions::default() };
+    let config = options.check(parallelism)?;
+    runtime::run(&job.into_graph(), "test", &config, &StopSignal::default(), &mut |_| {})
 }

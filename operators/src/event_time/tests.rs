@@ -7,7 +7,7 @@ use thalweg_connectors::memory;
 use thalweg_engine::sim::{Random, SimPlan, Style};
 
 use super::*;
-use crate::testing::{simulate, simulate_plan};
+use crate::testing::{run_on_threads, simulate, simulate_plan};
 
 /// (split, number, time, whether it says how far time has come)
 type Event = (usize, usize, i64, bool);
@@ -192,5 +192,21 @@ fn a_split_that_is_silent_holds_others_back_only_until_it_is_idle() {
                 .sink("out", sink.clone());
         });
         assert_eq!(collected.len(), 20, "seed {seed}");
+    }
+}
+
+#[test]
+fn aligned_subtasks_on_threads_wake_one_another() {
+    for parallelism in 1..4 {
+        let (sink, collected) = memory::sink();
+        let report = run_on_threads(parallelism, |job| {
+            let splits = (0..3).map(|split| (0..20_000).map(|n| n * (split + 1)).collect());
+            let watermarks = Watermarks::monotonic().with_alignment(Duration::from_millis(3_000));
+            job.source("numbers", memory::from_splits(splits.collect()))
+                .event_time(|time: &i64| *time, watermarks)
+                .sink("out", sink.clone());
+        });
+        assert_eq!(report.expect("runs").progress.metrics.records_read(), 60_000);
+        assert_eq!(collected.len(), 60_000);
     }
 }

@@ -10,6 +10,7 @@ use thalweg_engine::testing::{Input, verify_operator};
 
 use super::*;
 use crate::event_time::Watermarks;
+use crate::job::Job;
 use crate::testing::{simulate, simulate_plan};
 
 type Record = Keyed<u8, u32>;
@@ -176,4 +177,23 @@ fn a_stream_without_keys_survives_crashes_and_rescaling() {
         sort(&mut on_time);
         assert_eq!(collected.take(), on_time, "seed {seed}");
     }
+}
+
+#[test]
+fn what_looks_at_the_order_is_as_deterministic_as_the_order() {
+    let level = |is_ordered: bool| {
+        let job = Job::new();
+        let (sink, _) = memory::sink();
+        let events = job
+            .source("events", memory::source(vec![1_i64, 2]))
+            .event_time(|time| *time, watermarks())
+            .key_by(|time| time % 2);
+        match is_ordered {
+            true => events.in_event_order("in-order").reduce("sum", |a, b| a + b),
+            false => events.reduce("sum", |a, b| a + b),
+        }
+        .sink("out", sink);
+        job.into_graph().level()
+    };
+    assert_eq!((level(true), level(false)), (Level::D4, Level::D2));
 }
