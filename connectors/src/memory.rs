@@ -9,7 +9,7 @@ pub use crate::sink::{Discard, discard};
 pub use collect::{Collected, MemorySink, sink};
 pub use source::{MemorySource, from_splits, source};
 pub use statics::{StaticSource, from_static};
-pub use table::{CollectedTable, table};
+pub use table::{CollectedTable, TableSink, table};
 
 #[cfg(test)]
 mod tests;

@@ -193,12 +193,14 @@ impl<T: Element> Stream<T> {
     }
 }
 
+type Types<T, U, I, E> = PhantomData<fn(T) -> (U, I, E)>;
+
 struct TryFlatMap<F, T, U, I, E> {
     f: Arc<F>,
     retries: u32,
     last: Last,
     name: String,
-    types: PhantomData<fn(T) -> (U, I, E)>,
+    types: Types<T, U, I, E>,
 }
 
 impl<T: Element, U, I, E, F> TryFlatMap<F, T, U, I, E>

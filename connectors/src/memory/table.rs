@@ -16,10 +16,13 @@ use super::collect::{Collected, MemorySink, sink};
 /// assert!(table.snapshot().is_empty());
 /// # drop(rows);
 /// ```
-pub fn table<K: Element, R: Element>() -> (MemorySink<(K, R, i64)>, CollectedTable<K, R>) {
+pub fn table<K: Element, R: Element>() -> (TableSink<K, R>, CollectedTable<K, R>) {
     let (sink, changes) = sink();
     (sink, CollectedTable { changes })
 }
+
+/// The sink of [`table`]: of rows with a key and a weight.
+pub type TableSink<K, R> = MemorySink<(K, R, i64)>;
 
 /// Sees the table that the committed rows of a sink of [`table`] make.
 pub struct CollectedTable<K, R> {

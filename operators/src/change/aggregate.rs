@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use thalweg_engine::graph::{Level, OperatorSpec};
+use thalweg_engine::graph::{Level, OperatorSpec, Partition};
 use thalweg_engine::state::{OperatorState, Table, TableId};
 use thalweg_engine::{
     Batch, Context, Data, Error, Key, Marks, OpenContext, Operator, Outputs, Result,
@@ -53,7 +53,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let mut spec = OperatorSpec::stateful(name, "aggregate_as_changes", Location::caller());
         spec.level = self.level_of_order();
         let aggregate = Arc::new(InsertOnly(aggregate));
-        let records = self.stream.with_partition(thalweg_engine::graph::Partition::Forward);
+        let records = self.stream.with_partition(Partition::Forward);
         let inserted =
             records.map(|Keyed { key, value }| Keyed { key, value: Change::Insert(value) });
         let inserted = inserted.with_partition(partition);
@@ -102,9 +102,12 @@ struct Group<A> {
     rows: i64,
 }
 
+/// The operator's state with its one table.
+type Groups<K, A> = (OperatorState, Table<K, Group<A>>);
+
 pub(super) struct ChangingAggregate<K, T, A: RetractableAggregate<T>> {
     aggregate: Arc<A>,
-    state: Option<(OperatorState, Table<K, Group<A::Accumulator>>)>,
+    state: Option<Groups<K, A::Accumulator>>,
     records: PhantomData<fn(T)>,
 }
 
@@ -113,7 +116,7 @@ impl<K: Key, T: Data, A: RetractableAggregate<T>> ChangingAggregate<K, T, A> {
         ChangingAggregate { aggregate: aggregate.clone(), state: None, records: PhantomData }
     }
 
-    fn state(&mut self) -> Result<&mut (OperatorState, Table<K, Group<A::Accumulator>>)> {
+    fn state(&mut self) -> Result<&mut Groups<K, A::Accumulator>> {
         self.state.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use thalweg_connectors::memory;
 use thalweg_engine::EventTime;
+use thalweg_engine::graph::Partition;
 use thalweg_engine::sim::Random;
 use thalweg_engine::state::hash_key;
 use thalweg_engine::testing::{Input, verify_operator};
@@ -182,6 +183,37 @@ fn keep_last_in_event_order_is_a_table_of_the_last() {
             table.snapshot().into_iter().map(|(key, row)| (key, row.value.1)).collect();
         assert_eq!(rows, expected.into_iter().collect::<Vec<_>>(), "seed {seed}");
     }
+}
+
+#[test]
+fn what_has_no_rows_any_more_has_no_state() {
+    let (sink, table) = memory::table();
+    let report = simulate(7, |job| {
+        let numbers = job.source("numbers", memory::source((0..60_u32).collect()));
+        numbers
+            .key_by(|n| n % 30)
+            .aggregate_as_changes("highest", Max::of(|n: &u32| *n))
+            .sink_table("highest-out", |row| row.key, sink.clone());
+        // Each key is set and deleted.
+        let keyed = numbers.key_by(|n| n % 30);
+        let latest = KeyedStream {
+            stream: keyed
+                .stream
+                .with_partition(Partition::Forward)
+                .map(|Keyed { key, value }| Keyed { key, value: (value < 30).then_some(value) })
+                .with_partition(Partition::Hash),
+        };
+        let changes = latest.to_changes_with_deletes("latest");
+        changes
+            .key_changes_by(|row| row.value % 3)
+            .aggregate_changes("sums", (Count, Max::of(|row: &Keyed<u32, u32>| row.value)))
+            .change_log()
+            .sink("log", thalweg_connectors::sink::discard());
+    });
+    assert_eq!(table.snapshot().len(), 30);
+    let bytes = |name: &str| report.final_state_bytes.get(name).copied().unwrap_or(0);
+    assert!(bytes("highest") > 0);
+    assert_eq!((bytes("latest"), bytes("sums")), (0, 0));
 }
 
 #[test]
