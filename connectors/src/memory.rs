@@ -8,7 +8,7 @@ mod table;
 pub use crate::sink::{Discard, discard};
 pub use collect::{Collected, MemorySink, sink};
 pub use source::{MemorySource, from_splits, source};
-pub use statics::{StaticSource, from_static};
+pub use statics::{EnumeratedSource, StaticSource, from_static};
 pub use table::{CollectedTable, TableSink, table};
 
 #[cfg(test)]

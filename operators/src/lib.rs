@@ -18,6 +18,8 @@ mod split;
 pub mod try_map;
 mod union;
 
+mod async_map;
+
 pub mod event_time;
 mod key_by;
 
@@ -33,8 +35,8 @@ pub mod window;
 #[cfg(test)]
 mod testing;
 
-pub use aggregate::RetractableAggregate;
-pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, Sum};
+pub use aggregate::{Aggregate, Count, Max, Mean, Min, Reduce, RetractableAggregate, Sum};
+pub use async_map::{AsyncMap, AsyncStream, Retry};
 pub use change::{Change, ChangeLine, ChangeOp};
 pub use dedup::Dedup;
 pub use event_time::{IntoEventTime, WatermarkGenerator, WatermarkKind, Watermarks};

@@ -20,6 +20,8 @@
 //! ```
 
 mod assigner;
+mod combined;
+mod combiner;
 mod firing;
 mod operator;
 
@@ -28,15 +30,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thalweg_engine::graph::OperatorSpec;
+use thalweg_engine::graph::{Level, OperatorSpec, Partition};
 use thalweg_engine::time::duration_millis;
 use thalweg_engine::{Data, EventTime, Key};
 
 pub use assigner::{Sliding, Tumbling, WindowAssigner};
-use operator::WindowOperator;
+use combiner::{Combiner, Part};
+use operator::{Parts, Records, WindowOperator};
 
 use crate::aggregate::{Aggregate, Reduce};
-use crate::stream::{KeyedStream, Stream, WindowedStream};
+use crate::stream::{Keyed, KeyedStream, Stream, WindowedStream};
 
 /// A span of event time: `start` belongs to it, `end` does not.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -118,10 +121,42 @@ impl<K: Key, T: Data, W: WindowAssigner> WindowedStream<K, T, W> {
         spec.level = aggregate.level();
         let (assigner, lateness) = (self.assigner.clone(), self.allowed_lateness_ms);
         let aggregate = Arc::new(aggregate);
-        let results = self.stream.job.operator(&self.stream, spec, move || {
-            WindowOperator::<K, T, A, W>::new(assigner.clone(), aggregate.clone(), lateness)
-        });
+        let job = &self.stream.job;
+        let combined = self.combined(&spec, &aggregate);
+        let records = {
+            let (assigner, aggregate) = (assigner.clone(), aggregate.clone());
+            move || {
+                WindowOperator::<K, T, A, W, Records>::new(&assigner, aggregate.clone(), lateness)
+            }
+        };
+        let results = match combined {
+            Some(combined) => job.operator_behind_combiner(&combined, spec, records, move || {
+                WindowOperator::<K, T, A, W, Parts>::new(&assigner, aggregate.clone(), lateness)
+            }),
+            None => job.operator(&self.stream, spec, records),
+        };
         WindowOutput { late: results.side(), results }
+    }
+
+    /// The records as they come from a combiner, where their order does not matter.
+    fn combined<A: Aggregate<T>>(
+        &self,
+        behind: &OperatorSpec,
+        aggregate: &Arc<A>,
+    ) -> Option<Stream<Keyed<K, Part<T, A::Accumulator>>>> {
+        if behind.level != Level::D4 {
+            return None;
+        }
+        let mut spec = OperatorSpec::stateless("combiner", behind.location);
+        spec.name = behind.name.as_ref().map(|name| format!("{name}.combiner"));
+        spec.prepares_exchange = true;
+        let (assigner, aggregate) = (self.assigner.clone(), aggregate.clone());
+        let lateness = self.allowed_lateness_ms;
+        let records = self.stream.with_partition(Partition::Forward);
+        let combined = self.stream.job.operator(&records, spec, move || {
+            Combiner::<K, T, A, W>::new(&assigner, aggregate.clone(), lateness)
+        });
+        Some(combined.with_partition(self.stream.partition))
     }
 
     /// Combines the records of each key and window two by two, in order of arrival.

@@ -196,6 +196,14 @@ impl Slices {
     pub(super) fn size(&self) -> i64 {
         self.size
     }
+
+    pub(super) fn slide(&self) -> i64 {
+        self.slide
+    }
+
+    pub(super) fn offset(&self) -> i64 {
+        self.offset
+    }
 }
 
 #[cfg(test)]

@@ -47,6 +47,11 @@ impl<K: Key, A> Firing<K, A> {
         Ok(())
     }
 
+    /// Queues the contents of a window that are sorted by encoded key.
+    pub(super) fn extend(&mut self, window: impl IntoIterator<Item = Fired<K, A>>) {
+        self.queue.extend(window);
+    }
+
     /// Adds what a snapshot held, in any order; call `sort_restored` when all is added.
     pub(super) fn push_restored(&mut self, fired: Fired<K, A>) {
         self.queue.push_back(fired);
@@ -74,7 +79,7 @@ impl<K: Key, A> Firing<K, A> {
 }
 
 /// The first eight bytes as a number that sorts like them.
-fn prefix(bytes: &[u8]) -> u64 {
+pub(super) fn prefix(bytes: &[u8]) -> u64 {
     let mut first = [0; 8];
     let length = bytes.len().min(8);
     first[..length].copy_from_slice(&bytes[..length]);
