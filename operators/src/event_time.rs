@@ -5,9 +5,9 @@
 //! prefix alone. The mark travels with the record. See
 //! `docs/decisions/0003-lateness-at-the-split.md`.
 //!
-//! How a split's watermark comes about is said by [`Watermarks`]: bounded, monotonic, punctuated, or
-//! by a generator of your own; and for all of them what becomes of splits that are silent, or far
-//! ahead of others.
+//! How a split's watermark comes about is said by [`Watermarks`]: bounded, monotonic, punctuated,
+//! or by a generator of your own; and for all of them what becomes of splits that are silent, or
+//! far ahead of others.
 //!
 //! ```
 //! use std::time::Duration;

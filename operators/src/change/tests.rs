@@ -220,5 +220,7 @@ fn what_has_no_rows_any_more_has_no_state() {
 fn a_line_of_a_log_says_what_was_done() {
     let change = Change::UpdateAfter(7).map(|row| row + 1);
     assert_eq!((change.op(), change.weight(), change.row()), (ChangeOp::UpdateAfter, 1, &8));
+    let line = ChangeLine { op: change.op(), row: change.into_row() };
+    assert_eq!(serde_json::to_string(&line).expect("is JSON"), r#"{"op":"+U","row":8}"#);
     assert_eq!((Change::Delete(7).weight(), Change::UpdateBefore(7).into_row()), (-1, 7));
 }

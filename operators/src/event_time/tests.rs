@@ -155,8 +155,8 @@ fn furthest(plan: SimPlan, drift_ms: Option<u64>) -> i64 {
             .sink("out", sink.clone());
     });
     assert_eq!(collected.len(), 4 * 500);
-    let furthest = read.lock().expect("no panic").1;
-    furthest
+    let (_, furthest) = &*read.lock().expect("no panic");
+    *furthest
 }
 
 #[test]

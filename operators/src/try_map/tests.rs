@@ -62,7 +62,7 @@ fn the_accounting_adds_up() {
         let (results, failed) = (memory::sink(), memory::sink());
         let report = simulate(seed, |job| {
             let numbers = job.source("numbers", memory::source((0..90_u32).collect()));
-            let check = |n: &u32| if n % 3 == 0 { Err("no") } else { Ok(()) };
+            let check = |n: &u32| if n.is_multiple_of(3) { Err("no") } else { Ok(()) };
             let passed = numbers.try_inspect(check, on_error.clone());
             passed.sink("out", results.0.clone());
             passed.errors().sink("failed", failed.0.clone());
