@@ -3,11 +3,13 @@
 mod collect;
 mod source;
 mod statics;
+mod table;
 
 pub use crate::sink::{Discard, discard};
 pub use collect::{Collected, MemorySink, sink};
 pub use source::{MemorySource, from_splits, source};
 pub use statics::{EnumeratedSource, StaticSource, from_static};
+pub use table::{CollectedTable, TableSink, table};
 
 #[cfg(test)]
 mod tests;

@@ -8,15 +8,12 @@
 //! A source that waits for its next token is empty as far as idleness goes: choose an idle
 //! timeout longer than the time between two records.
 
-mod bucket;
-
 use std::sync::Arc;
 
 use thalweg_engine::sink::{Committable, Committer, Sink, SinkWriter, WriteStatus, WriterContext};
 use thalweg_engine::source::{ReadInto, ReadStatus, ReaderContext, Source, Split, SplitReader};
+use thalweg_engine::token_bucket::TokenBucket;
 use thalweg_engine::{Batch, CheckpointId, Error, ProcessingTime, Result};
-
-use bucket::TokenBucket;
 
 /// `source`, read at no more than `records_per_second` over all its splits.
 ///
@@ -147,7 +144,7 @@ impl<T: Send> SinkWriter<T> for LimitedWriter<T> {
                 Ok(tokens) => tokens as usize,
                 Err(until) => return Ok(WriteStatus::Wait { until }),
             };
-            move_front(batch, tokens, &mut self.front);
+            batch.split_front_into(tokens, &mut self.front);
             let status = self.writer.write(&mut self.front, now);
             if let Ok(WriteStatus::Done) = status {
                 self.front.clear();
@@ -168,23 +165,6 @@ impl<T: Send> SinkWriter<T> for LimitedWriter<T> {
 
     fn poll_rolled(&mut self) -> Vec<Committable> {
         self.writer.poll_rolled()
-    }
-}
-
-/// Moves the first `count` records of `batch` with their columns into `front`, which is empty.
-fn move_front<T>(batch: &mut Batch<T>, count: usize, front: &mut Batch<T>) {
-    if count >= batch.len() {
-        std::mem::swap(batch, front);
-        return;
-    }
-    front.values.extend(batch.values.drain(..count));
-    front.times.extend(batch.times.drain(..count.min(batch.times.len())));
-    front.hashes.extend(batch.hashes.drain(..count.min(batch.hashes.len())));
-    front.ids.extend(batch.ids.drain(..count.min(batch.ids.len())));
-    let marks = batch.behind.partition_point(|mark| (mark.index as usize) < count);
-    front.behind.extend(batch.behind.drain(..marks));
-    for mark in &mut batch.behind {
-        mark.index -= count as u32;
     }
 }
 

@@ -113,6 +113,69 @@ impl<T> Batch<T> {
         self.push(value, time);
     }
 
+    /// Appends a record that record `index` of `from`, which has this mark, was turned into: with
+    /// its time, hash and identity. For loops that visit the records of `from` in order and send
+    /// them different ways; its values may have been moved out.
+    #[inline]
+    pub fn push_from<U>(
+        &mut self,
+        value: T,
+        from: &Batch<U>,
+        index: usize,
+        watermark: Option<EventTime>,
+    ) {
+        if let Some(watermark) = watermark {
+            self.behind.push(Behind { index: self.values.len() as u32, watermark });
+        }
+        self.times.extend(from.times.get(index));
+        self.hashes.extend(from.hashes.get(index));
+        self.ids.extend(from.ids.get(index));
+        self.values.push(value);
+    }
+
+    /// Completes the columns of the records from `first` on, whose values have been appended: all
+    /// of them are what record `index` of `from`, which has this mark, was turned into. They have
+    /// its time and identity, and no hash.
+    #[inline]
+    pub fn fill_columns<U>(
+        &mut self,
+        first: usize,
+        from: &Batch<U>,
+        index: usize,
+        watermark: Option<EventTime>,
+    ) {
+        let len = self.values.len();
+        if let Some(&time) = from.times.get(index) {
+            self.times.resize(len, time);
+        }
+        if let Some(&id) = from.ids.get(index) {
+            self.ids.resize(len, id);
+        }
+        if let Some(watermark) = watermark {
+            self.behind.extend((first..len).map(|i| Behind { index: i as u32, watermark }));
+        }
+    }
+
+    /// Moves the first `count` records with their columns into `front`, which is empty.
+    ///
+    /// # Cost
+    /// Moves the records that stay.
+    pub fn split_front_into(&mut self, count: usize, front: &mut Batch<T>) {
+        if count >= self.len() {
+            std::mem::swap(self, front);
+            return;
+        }
+        front.values.extend(self.values.drain(..count));
+        front.times.extend(self.times.drain(..count.min(self.times.len())));
+        front.hashes.extend(self.hashes.drain(..count.min(self.hashes.len())));
+        front.ids.extend(self.ids.drain(..count.min(self.ids.len())));
+        let marks = self.behind.partition_point(|mark| (mark.index as usize) < count);
+        front.behind.extend(self.behind.drain(..marks));
+        for mark in &mut self.behind {
+            mark.index -= count as u32;
+        }
+    }
+
     /// Takes over all columns but the values of `other`: for one-to-one operators, whose records
     /// keep their places.
     #[inline]
@@ -346,6 +409,17 @@ mod tests {
         assert!(b.is_empty() && b.behind.is_empty());
         out.append(&mut batch(5));
         marks_match(&out);
+        let mut front = Batch::default();
+        out.split_front_into(4, &mut front);
+        assert_eq!((front.len(), &out.values[..2]), (4, &[10, 12][..]));
+        marks_match(&front);
+        marks_match(&out);
+        let mut marks = out.marks();
+        for (i, &value) in out.values.iter().enumerate() {
+            front.push_from(value, &out, i, marks.at(i));
+        }
+        assert_eq!(front.len(), 4 + out.len());
+        marks_match(&front);
         let mut untimed = Batch { values: vec![7, 8], ..Batch::default() };
         untimed.append(&mut batch(2));
         assert_eq!(untimed.times[..2], [EventTime::MIN; 2]);

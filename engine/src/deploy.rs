@@ -472,6 +472,7 @@ impl Builder<'_, '_> {
             head: guard(&info.name, || source.open(restored, attaches_ids, &reader))?,
             outlets,
             metrics: self.metrics.register(&info.name, true, false),
+            held: Vec::new(),
         })
     }
 }

@@ -1,10 +1,11 @@
 //! Thalweg's engine: graphs, channels, the subtask machine, the traits users implement, and both
 //! runtimes (worker threads, simulator).
 //!
-//! Reading order: [`time`], [`batch`], [`operator`], [`source`], [`sink`], [`graph`], `channel`,
-//! `subtask`, `deploy`, [`runtime`], [`sim`], [`testing`].
+//! Reading order: [`time`], [`token_bucket`], [`batch`], [`operator`], [`source`], [`sink`],
+//! [`graph`], `channel`, `subtask`, `deploy`, [`runtime`], [`sim`], [`testing`].
 
 pub mod time;
+pub mod token_bucket;
 pub mod batch;
 pub mod error;
 pub mod metrics;

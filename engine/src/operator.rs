@@ -278,8 +278,19 @@ pub trait TimeOrigin {
     /// The least watermark of the active splits, and whether all splits are idle at `now`.
     fn watermark(&mut self, now: ProcessingTime) -> OriginWatermark;
 
+    /// True if the split is so far ahead of others that it is not to be read now. Asked again when
+    /// the operator is notified, and from time to time; that a split is held does not make it
+    /// idle.
+    fn is_held(&mut self, split: usize) -> bool {
+        let _ = split;
+        false
+    }
+
     /// The generator of a split.
-    fn snapshot_split(&self, split: usize) -> Vec<u8>;
+    ///
+    /// # Errors
+    /// If it cannot be encoded; the job fails.
+    fn snapshot_split(&self, split: usize) -> Result<Vec<u8>>;
 }
 
 /// What a [`TimeOrigin`] says of time.

@@ -19,6 +19,7 @@ mod distinct;
 mod float_sum;
 mod ordered;
 mod quantiles;
+mod retractable;
 mod then;
 
 use std::marker::PhantomData;
@@ -32,6 +33,7 @@ pub use distinct::{ApproxDistinct, CountDistinct, Registers};
 pub use float_sum::{ExactSum, FloatMean, FloatSum};
 pub use ordered::{MaxBy, MinBy, TopN};
 pub use quantiles::{MAX_BINS, Quantiles, Sketch};
+pub use retractable::RetractableAggregate;
 pub use then::Then;
 
 /// Folds records into an accumulator.

@@ -5,9 +5,46 @@
 //! prefix alone. The mark travels with the record. See
 //! `docs/decisions/0003-lateness-at-the-split.md`.
 //!
+//! How a split's watermark comes about is said by [`Watermarks`]: bounded, monotonic, punctuated,
+//! or by a generator of your own; and for all of them what becomes of splits that are silent, or
+//! far ahead of others.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use thalweg_connectors::memory;
+//! use thalweg_engine::EventTime;
+//! use thalweg_operators::{Job, Watermarks};
+//!
+//! #[derive(Clone)]
+//! enum Line {
+//!     Reading { time: i64, value: f64 },
+//!     /// Nothing up to this time will follow.
+//!     Complete { up_to: i64 },
+//! }
+//!
+//! let lines = vec![Line::Reading { time: 5, value: 0.5 }, Line::Complete { up_to: 9 }];
+//! let watermarks = Watermarks::punctuated(|line: &Line| match line {
+//!     Line::Complete { up_to } => Some(EventTime::from_millis(*up_to)),
+//!     Line::Reading { .. } => None,
+//! });
+//! let job = Job::new();
+//! let timed = job.source("lines", memory::source(lines)).event_time(
+//!     |line| match line {
+//!         Line::Reading { time, .. } => *time,
+//!         Line::Complete { up_to } => *up_to,
+//!     },
+//!     watermarks.with_alignment(Duration::from_secs(60)),
+//! );
+//! # drop(timed);
+//! ```
+//!
 //! # Invariants
 //! * I1: a split's watermark never falls, and is evaluated after every record.
 //! * I2: every split counts, at `MIN`, until it has been read or has ended.
+
+mod alignment;
+mod kinds;
 
 use std::marker::PhantomData;
 use std::panic::Location;
@@ -18,11 +55,15 @@ use thalweg_engine::graph::{Level, OperatorSpec};
 use thalweg_engine::state::codec;
 use thalweg_engine::time::duration_millis;
 use thalweg_engine::{
-    Batch, Behind, Context, Counter, Element, Error, EventTime, Operator, OriginWatermark, Outputs,
-    ProcessingTime, Result, TimeOrigin,
+    Batch, Context, Counter, Element, Error, EventTime, OpenContext, Operator, OriginWatermark,
+    Outputs, ProcessingTime, Result, TimeOrigin,
 };
 
 use crate::stream::Stream;
+use alignment::{Alignment, Member};
+pub use kinds::{
+    Bounded, Generated, GeneratedSplit, Punctuated, WatermarkGenerator, WatermarkKind,
+};
 
 /// What can be taken for an event time.
 pub trait IntoEventTime {
@@ -58,9 +99,10 @@ impl<Z: chrono::TimeZone> IntoEventTime for chrono::DateTime<Z> {
 
 /// How watermarks are generated.
 #[derive(Clone, Copy, Debug)]
-pub struct Watermarks {
-    bound_ms: i64,
+pub struct Watermarks<W = Bounded> {
+    kind: W,
     idle_after_ms: Option<i64>,
+    drift_ms: Option<i64>,
     skips_invalid: bool,
 }
 
@@ -70,12 +112,40 @@ impl Watermarks {
     /// (`BoundedOutOfOrdernessWatermarks` in Flink).
     pub fn bounded_out_of_orderness(bound: Duration) -> Self {
         let bound_ms = duration_millis(bound).min(EventTime::RECORD_LIMIT_MS);
-        Watermarks { bound_ms, idle_after_ms: None, skips_invalid: false }
+        Watermarks::of(Bounded { bound_ms })
     }
 
     /// Records are in order within their split; equal times are in order.
     pub fn monotonic() -> Self {
         Self::bounded_out_of_orderness(Duration::ZERO)
+    }
+}
+
+impl<T, F> Watermarks<Generated<Punctuated<T, F>>>
+where
+    T: Element,
+    F: Fn(&T) -> Option<EventTime> + Clone + Send + Sync + 'static,
+{
+    /// Some records say how far time has come: behind one for which `watermark_of` gives a time,
+    /// the split's watermark is that time, if it is greater than before. Nothing else moves it.
+    pub fn punctuated(watermark_of: F) -> Self {
+        Watermarks::of(Generated { generator: Punctuated { watermark_of, records: PhantomData } })
+    }
+}
+
+impl<G> Watermarks<Generated<G>> {
+    /// Watermarks of a generator of your own: see [`WatermarkGenerator`].
+    pub fn generated<T>(generator: G) -> Self
+    where
+        G: WatermarkGenerator<T>,
+    {
+        Watermarks::of(Generated { generator })
+    }
+}
+
+impl<W> Watermarks<W> {
+    fn of(kind: W) -> Self {
+        Watermarks { kind, idle_after_ms: None, drift_ms: None, skips_invalid: false }
     }
 
     /// A split that has had no record for `timeout` of processing time no longer holds the
@@ -83,6 +153,15 @@ impl Watermarks {
     #[must_use]
     pub fn with_idleness(self, timeout: Duration) -> Self {
         Watermarks { idle_after_ms: Some(duration_millis(timeout)), ..self }
+    }
+
+    /// A split whose watermark is more than `max_drift` ahead of the slowest active split of the
+    /// source is not read until that has caught up: so what operators have to keep for slow
+    /// splits is bounded. No result depends on it. A split that has nothing to read holds all
+    /// others back unless it counts as [idle](Watermarks::with_idleness) at some time.
+    #[must_use]
+    pub fn with_alignment(self, max_drift: Duration) -> Self {
+        Watermarks { drift_ms: Some(duration_millis(max_drift)), ..self }
     }
 
     /// Records whose time is more than 100 million days from the epoch are skipped and counted;
@@ -97,10 +176,10 @@ impl<T: Element> Stream<T> {
     /// Assigns event times and generates watermarks. Belongs directly behind a source: before any
     /// exchange, and before filters that should not slow time down.
     #[track_caller]
-    pub fn event_time<E: IntoEventTime>(
+    pub fn event_time<E: IntoEventTime, W: WatermarkKind<T>>(
         &self,
         time_of: impl Fn(&T) -> E + Send + Sync + 'static,
-        watermarks: Watermarks,
+        watermarks: Watermarks<W>,
     ) -> Stream<T> {
         let time_of = Arc::new(move |record: &T| time_of(record).into_event_time());
         let mut spec = OperatorSpec::stateless("event_time", Location::caller());
@@ -108,83 +187,63 @@ impl<T: Element> Stream<T> {
         if watermarks.idle_after_ms.is_some() {
             spec.level = Level::D2;
         }
+        let alignment = Arc::new(Alignment::default());
         self.job.operator(self, spec, move || AssignEventTime {
             time_of: time_of.clone(),
-            watermarks,
+            watermarks: watermarks.clone(),
+            alignment: alignment.clone(),
+            member: None,
             splits: Vec::new(),
             records: PhantomData,
         })
     }
 }
 
-struct AssignEventTime<F, T> {
+struct AssignEventTime<F, T, W: WatermarkKind<T>> {
     time_of: Arc<F>,
-    watermarks: Watermarks,
-    splits: Vec<Generator>,
+    watermarks: Watermarks<W>,
+    alignment: Arc<Alignment>,
+    /// This subtask among those that are aligned, if they are.
+    member: Option<Member>,
+    splits: Vec<SplitTime<W::Split>>,
     records: PhantomData<fn(T)>,
 }
 
-/// The watermark generator of one split.
-#[derive(Clone, Copy, Debug)]
-struct Generator {
-    /// The greatest time seen, `MIN` before any.
-    greatest: EventTime,
+/// The event time of one split.
+struct SplitTime<S> {
+    generator: S,
     is_finished: bool,
     idle_since: Option<ProcessingTime>,
 }
 
-impl Generator {
-    #[inline]
-    fn watermark(&self, bound_ms: i64) -> EventTime {
-        self.greatest.shifted(-bound_ms - 1)
-    }
-}
-
-impl<T: Element, F: Fn(&T) -> EventTime + Send + Sync + 'static> AssignEventTime<F, T> {
+impl<T: Element, W: WatermarkKind<T>, F> AssignEventTime<F, T, W>
+where
+    F: Fn(&T) -> EventTime + Send + Sync + 'static,
+{
     /// The time column of `values`, with marks; stops at the first invalid time.
-    ///
-    /// # Cost
-    /// The records are often touched here for the first time. So the loop over them is short and
-    /// without branches, which lets the processor wait for many of them at once; only where it
-    /// found a record behind or invalid, a second loop judges the column.
+    #[inline]
     fn assign(&mut self, split: usize, values: &[T], out: &mut Batch<T>) -> Option<usize> {
-        let (time_of, bound) = (&*self.time_of, self.watermarks.bound_ms);
-        let generator = &mut self.splits[split];
-        let first = out.times.len();
-        let mut greatest = generator.greatest;
-        let mut is_in_order = true;
-        out.times.extend(values.iter().map(|value| {
-            let time = time_of(value);
-            // Valid times and bounds are far from overflowing.
-            is_in_order &= time.is_valid_for_record()
-                & (time.millis().wrapping_add(bound) >= greatest.millis());
-            greatest = greatest.max(time);
-            time
-        }));
-        if is_in_order {
-            generator.greatest = greatest;
-            return None;
-        }
-        let invalid = out.times[first..].iter().position(|time| !time.is_valid_for_record());
-        out.times.truncate(first + invalid.unwrap_or(values.len()));
-        let mut watermark = generator.watermark(bound);
-        for (index, &time) in (first as u32..).zip(&out.times[first..]) {
-            if time <= watermark {
-                out.behind.push(Behind { index, watermark });
-            }
-            generator.greatest = generator.greatest.max(time);
-            watermark = generator.watermark(bound);
-        }
-        invalid
+        let generator = &mut self.splits[split].generator;
+        self.watermarks.kind.assign(generator, values, &*self.time_of, out)
     }
 }
 
-impl<T: Element, F: Fn(&T) -> EventTime + Send + Sync + 'static> Operator
-    for AssignEventTime<F, T>
+impl<T: Element, W: WatermarkKind<T>, F> Operator for AssignEventTime<F, T, W>
+where
+    F: Fn(&T) -> EventTime + Send + Sync + 'static,
 {
     type In = T;
     type Out = T;
     type Side = ();
+
+    fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
+        if let Some(drift_ms) = self.watermarks.drift_ms {
+            let (index, count) = (context.subtask_index, context.parallelism);
+            let notifier = context.notifier();
+            self.member = Some(self.alignment.join(index, count, drift_ms, notifier));
+        }
+        Ok(())
+    }
 
     fn process(
         &mut self,
@@ -221,7 +280,8 @@ impl<T: Element, F: Fn(&T) -> EventTime + Send + Sync + 'static> Operator
                 out.main.ids.append(&mut input.ids);
             }
         }
-        context.metrics.raise_event_time(self.splits[context.split].greatest);
+        let generator = &self.splits[context.split].generator;
+        context.metrics.raise_event_time(self.watermarks.kind.greatest(generator));
         Ok(())
     }
 
@@ -230,16 +290,17 @@ impl<T: Element, F: Fn(&T) -> EventTime + Send + Sync + 'static> Operator
     }
 }
 
-impl<T: Element, F: Fn(&T) -> EventTime + Send + Sync + 'static> TimeOrigin
-    for AssignEventTime<F, T>
+impl<T: Element, W: WatermarkKind<T>, F> TimeOrigin for AssignEventTime<F, T, W>
+where
+    F: Fn(&T) -> EventTime + Send + Sync + 'static,
 {
     fn add_split(&mut self, split: usize, restored: Option<&[u8]>) -> Result<()> {
-        let greatest = match restored {
+        let generator = match restored {
             Some(bytes) => codec::decode(bytes)?,
-            None => EventTime::MIN,
+            None => self.watermarks.kind.create(),
         };
         debug_assert_eq!(split, self.splits.len(), "splits are added in order");
-        self.splits.push(Generator { greatest, is_finished: false, idle_since: None });
+        self.splits.push(SplitTime { generator, is_finished: false, idle_since: None });
         Ok(())
     }
 
@@ -265,7 +326,10 @@ impl<T: Element, F: Fn(&T) -> EventTime + Send + Sync + 'static> TimeOrigin
                 }
                 check_at = Some(check_at.map_or(idle_at, |at| at.min(idle_at)));
             }
-            least = least.min(split.watermark(self.watermarks.bound_ms));
+            least = least.min(self.watermarks.kind.watermark(&split.generator));
+        }
+        if let Some(member) = &mut self.member {
+            member.publish(least);
         }
         // Some splits are idle and no other is active: time stands still, it has not ended.
         let is_idle = is_idle && least == EventTime::MAX;
@@ -273,10 +337,22 @@ impl<T: Element, F: Fn(&T) -> EventTime + Send + Sync + 'static> TimeOrigin
         OriginWatermark { watermark, is_idle, check_at }
     }
 
-    fn snapshot_split(&self, split: usize) -> Vec<u8> {
+    fn is_held(&mut self, split: usize) -> bool {
+        let SplitTime { generator, is_finished, .. } = &self.splits[split];
+        match &mut self.member {
+            Some(member) if !is_finished => {
+                member.is_ahead(self.watermarks.kind.watermark(generator))
+            }
+            _ => false,
+        }
+    }
+
+    fn snapshot_split(&self, split: usize) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        codec::encode(&self.splits[split].greatest, &mut bytes)
-            .expect("a number can always be encoded");
-        bytes
+        codec::encode(&self.splits[split].generator, &mut bytes)?;
+        Ok(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use thalweg_engine::graph::OperatorSpec;
-use thalweg_engine::{Batch, Behind, Context, Element, Marks, Operator, Outputs, Result};
+use thalweg_engine::{Batch, Context, Element, Marks, Operator, Outputs, Result};
 
 use crate::stream::Stream;
 
@@ -49,17 +49,7 @@ where
             let mark = marks.at(taken);
             let before = out.main.values.len();
             out.main.values.extend((self.f)(value));
-            let after = out.main.values.len();
-            if let Some(&time) = input.times.get(taken) {
-                out.main.times.resize(after, time);
-            }
-            if let Some(watermark) = mark {
-                let behind = (before..after).map(|i| Behind { index: i as u32, watermark });
-                out.main.behind.extend(behind);
-            }
-            if let Some(&id) = input.ids.get(taken) {
-                out.main.ids.resize(after, id);
-            }
+            out.main.fill_columns(before, input, taken, mark);
             taken += 1;
             if out.is_full() {
                 break;

@@ -94,6 +94,13 @@ impl Job {
         self.graph.borrow_mut().connect(from, port, node, partition);
     }
 
+    /// True if `stream` is the main output of an operator of this kind, as it comes from there.
+    pub(crate) fn is_behind<T>(&self, stream: &Stream<T>, what: &str) -> bool {
+        let Stream { node, port, partition, .. } = *stream;
+        let is_direct = port == Port::Main && partition == Partition::Forward;
+        is_direct && self.graph.borrow().info(node).what == what
+    }
+
     pub(crate) fn sink<S: Sink>(
         &self,
         input: &Stream<S::Item>,

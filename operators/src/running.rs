@@ -3,7 +3,7 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use thalweg_engine::graph::{Level, OperatorSpec};
+use thalweg_engine::graph::OperatorSpec;
 use thalweg_engine::state::{OperatorState, Table, TableId};
 use thalweg_engine::{
     Batch, Context, Data, Error, Key, OpenContext, Operator, Outputs, Result, SnapshotContext,
@@ -22,8 +22,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         aggregate: A,
     ) -> Stream<Keyed<K, A::Out>> {
         let mut spec = OperatorSpec::stateful(name, "aggregate", Location::caller());
-        // Which intermediate results there are depends on the order of arrival.
-        spec.level = Level::D2;
+        // Which intermediate results there are depends on the order of the records.
+        spec.level = self.level_of_order();
         spec.problems.extend(aggregate.problems());
         let aggregate = Arc::new(aggregate);
         self.stream.job.operator(&self.stream, spec, move || RunningAggregate::<K, T, A> {

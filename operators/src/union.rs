@@ -16,7 +16,7 @@ impl<T: Element> Stream<T> {
         T: 'a,
     {
         let spec = OperatorSpec::stateless("union", Location::caller());
-        let union = self.job.operator(self, spec, || Union { records: PhantomData });
+        let union = self.job.operator(self, spec, Union::new);
         for other in others {
             self.job.connect(other, union.node);
         }
@@ -24,8 +24,15 @@ impl<T: Element> Stream<T> {
     }
 }
 
-struct Union<T> {
+/// Passes records on without their key hashes.
+pub(crate) struct Union<T> {
     records: PhantomData<fn(T)>,
+}
+
+impl<T> Union<T> {
+    pub(crate) fn new() -> Self {
+        Union { records: PhantomData }
+    }
 }
 
 impl<T: Element> Operator for Union<T> {

@@ -17,6 +17,10 @@ use bincode::error::EncodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+mod probe;
+
+pub use probe::check_key;
+
 /// The longest value and key, in encoded bytes.
 pub const MAX_ENCODED_BYTES: usize = 64 << 20;
 

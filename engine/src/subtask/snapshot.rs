@@ -51,7 +51,7 @@ impl Subtask {
         let mut generators: Vec<Vec<(String, Vec<u8>)>> = vec![Vec::new(); positions.len()];
         self.chain.each_origin(|name, origin| {
             for (split, generators) in generators.iter_mut().enumerate() {
-                generators.push((name.to_owned(), origin.snapshot_split(split)));
+                generators.push((name.to_owned(), origin.snapshot_split(split)?));
             }
             Ok(())
         })?;

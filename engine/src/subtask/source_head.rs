@@ -20,6 +20,9 @@ use crate::source::{
 };
 use crate::time::ProcessingTime;
 
+/// A split that is held is looked at again after this time, should no notice come.
+const HELD_MS: i64 = 10;
+
 /// A source without its record types.
 pub(crate) trait ErasedSource: Send + Sync {
     fn splits(&self) -> Result<Vec<Split>>;
@@ -36,12 +39,13 @@ pub(crate) trait ErasedSource: Send + Sync {
 
 /// A source head without its record types.
 pub(crate) trait ErasedHead: ErasedOutputs {
-    /// Reads one batch from one split.
+    /// Reads one batch from one split, of those that `held`, sorted, does not name.
     fn read(
         &mut self,
         decider: &mut dyn Decider,
         now: ProcessingTime,
         max: usize,
+        held: &[usize],
         metrics: &OperatorMetrics,
     ) -> Result<Read>;
     /// How far each split has been read.
@@ -182,6 +186,7 @@ impl<T: Element, D: Element> ErasedHead for SourceHead<T, D> {
         decider: &mut dyn Decider,
         now: ProcessingTime,
         max: usize,
+        held: &[usize],
         metrics: &OperatorMetrics,
     ) -> Result<Read> {
         let count = self.splits.len();
@@ -190,6 +195,12 @@ impl<T: Element, D: Element> ErasedHead for SourceHead<T, D> {
         for offset in 0..count {
             let index = (start + offset) % count;
             if matches!(self.splits[index].phase, SplitPhase::Finished(_)) {
+                continue;
+            }
+            if held.binary_search(&index).is_ok() {
+                self.splits[index].idle_since = None;
+                let again = now.plus_millis(HELD_MS);
+                until = Some(until.map_or(again, |until| until.min(again)));
                 continue;
             }
             let status = self.read_split(index, now, max, metrics)?;

@@ -45,6 +45,8 @@ pub(crate) struct SourceInput {
     pub(crate) head: Box<dyn ErasedHead>,
     pub(crate) outlets: Outlets,
     pub(crate) metrics: Arc<OperatorMetrics>,
+    /// The splits that are not to be read now.
+    pub(crate) held: Vec<usize>,
 }
 
 /// One parallel instance of a task.
@@ -274,6 +276,13 @@ impl Subtask {
 
     fn read_source(&mut self, now: ProcessingTime, decider: &mut dyn Decider) -> Result<Round> {
         let Head::Source(source) = &mut self.head else { return Ok(Round::Moved) };
+        let SourceInput { head, held, .. } = source;
+        held.clear();
+        self.chain.each_origin(|_, origin| {
+            held.extend((0..head.split_count()).filter(|&split| origin.is_held(split)));
+            Ok(())
+        })?;
+        held.sort_unstable();
         if source.head.is_exhausted() {
             // It had no split to begin with, or all had ended before the restart.
             self.is_advancing = true;
@@ -281,7 +290,8 @@ impl Subtask {
         }
         // Small batches to a slow receiver: a barrier has to wait for what is on its way.
         let max = self.chain.batch_records.min(self.chain.room().max(LEAST_READ));
-        let read = guard(&source.name, || source.head.read(decider, now, max, &source.metrics))?;
+        let SourceInput { name, head, held, metrics, .. } = source;
+        let read = guard(name, || head.read(decider, now, max, held, metrics))?;
         self.ended_split = read.ended;
         if let Some(split) = read.split {
             self.chain.split = split;

@@ -1,5 +1,8 @@
 //! The token bucket: how many records may pass now, and when the next one may.
 //!
+//! Tokens come in granules of ten milliseconds of the processing time that the driver gives, so
+//! what is limited is as deterministic as its driver.
+//!
 //! # Invariants
 //! * I1: in any span of time no more tokens are given than the rate allows for it, plus one
 //!   granule and what was saved up.
@@ -8,18 +11,19 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use thalweg_engine::ProcessingTime;
+use crate::time::ProcessingTime;
 
 /// Tokens are given in granules of this many milliseconds.
 const GRANULE_MS: i64 = 10;
 const GRANULES_PER_SECOND: u64 = 1_000 / GRANULE_MS as u64;
-/// Unused tokens are kept for this many granules.
+/// Unless told otherwise, unused tokens are kept for this many granules.
 const SAVED_GRANULES: u64 = 10;
 
-/// A bucket that all splits of a source or all writers of a sink share.
+/// A bucket that all splits of a source, writers of a sink or subtasks of an operator share.
 #[derive(Debug)]
-pub(super) struct TokenBucket {
+pub struct TokenBucket {
     per_second: u64,
+    burst: Option<u64>,
     given: Mutex<Given>,
 }
 
@@ -32,18 +36,30 @@ struct Given {
 }
 
 impl TokenBucket {
-    /// A bucket that gives `per_second` tokens.
-    pub(super) fn new(per_second: u64) -> Self {
-        TokenBucket { per_second, given: Mutex::default() }
+    /// A bucket that gives `per_second` tokens. What is not used is kept for a tenth of a second.
+    pub fn new(per_second: u64) -> Self {
+        TokenBucket { per_second, burst: None, given: Mutex::default() }
     }
 
-    /// Takes up to `wanted` tokens, at least one; or says when there will be one.
-    pub(super) fn take(&self, wanted: u64, now: ProcessingTime) -> Result<u64, ProcessingTime> {
+    /// This bucket, keeping up to `burst` unused tokens (one at the least), for any time.
+    #[must_use]
+    pub fn with_burst(self, burst: u64) -> Self {
+        TokenBucket { burst: Some(burst.max(1)), ..self }
+    }
+
+    /// Takes up to `wanted` tokens, at least one.
+    ///
+    /// # Errors
+    /// When there will be a token, if there is none now.
+    pub fn take(&self, wanted: u64, now: ProcessingTime) -> Result<u64, ProcessingTime> {
         let mut given = self.lock();
         let origin = given.origin(now);
         let granule = (now.millis().saturating_sub(origin.millis()) / GRANULE_MS) as u64;
         let allowed = self.allowed(granule);
-        let lapsed = granule.checked_sub(SAVED_GRANULES).map_or(0, |g| self.allowed(g));
+        let lapsed = match self.burst {
+            Some(burst) => allowed.saturating_sub(burst),
+            None => granule.checked_sub(SAVED_GRANULES).map_or(0, |g| self.allowed(g)),
+        };
         given.tokens = given.tokens.max(lapsed);
         let tokens = allowed.saturating_sub(given.tokens).min(wanted);
         if tokens == 0 {
@@ -56,7 +72,7 @@ impl TokenBucket {
     }
 
     /// Returns tokens that were taken and not used.
-    pub(super) fn give_back(&self, tokens: u64) {
+    pub fn give_back(&self, tokens: u64) {
         let mut given = self.lock();
         given.tokens = given.tokens.saturating_sub(tokens);
     }
@@ -150,5 +166,20 @@ mod tests {
         assert_eq!(bucket.take(u64::MAX, at(3)), Err(at(13)));
         bucket.give_back(4);
         assert_eq!(bucket.take(u64::MAX, at(3)), Ok(4));
+    }
+
+    #[test]
+    fn a_burst_is_what_a_pause_saves() {
+        let bucket = TokenBucket::new(1_000).with_burst(2_500);
+        assert_eq!(bucket.take(u64::MAX, at(0)), Ok(10));
+        assert_eq!(bucket.take(u64::MAX, at(1_000)), Ok(1_000));
+        assert_eq!(bucket.take(2_000, at(61_000)), Ok(2_000));
+        assert_eq!(bucket.take(u64::MAX, at(61_000)), Ok(500));
+        assert_eq!(bucket.take(u64::MAX, at(61_000)), Err(at(61_010)));
+        // A burst of less than a granule's tokens lowers the rate.
+        let bucket = TokenBucket::new(1_000).with_burst(3);
+        assert_eq!(bucket.take(u64::MAX, at(0)), Ok(3));
+        assert_eq!(bucket.take(u64::MAX, at(5)), Err(at(10)));
+        assert_eq!(bucket.take(u64::MAX, at(10)), Ok(3));
     }
 }
