@@ -157,7 +157,7 @@ fn sums_at_the_ends_of_the_range() {
 /// Carries: more additions of one sign than a limb has room for.
 #[test]
 fn many_additions_do_not_overflow_a_limb() {
-    let most = f64::from_bits((1 << 52) - 1 | 1_054 << 52);
+    let most = f64::from_bits(((1 << 52) - 1) | (1_054 << 52));
     for sign in [1.0, -1.0] {
         assert_eq!(sum(&vec![sign * most; 1 << 14]), sign * most * f64::from(1 << 14));
     }
