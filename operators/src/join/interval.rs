@@ -15,13 +15,14 @@
 //!   without a partner is given out with its bucket and is older by that much: the hold allows
 //!   for it.
 
+mod side;
+
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use thalweg_engine::graph::OperatorSpec;
 use thalweg_engine::state::{OperatorState, Table, TableId, codec, hash_key};
 use thalweg_engine::time::duration_millis;
@@ -30,6 +31,7 @@ use thalweg_engine::{
     Operator, Outputs, Result, SnapshotContext,
 };
 
+use self::side::{Cursor, Row, Search, Side, Unmatched, bucket_of};
 use super::JoinOutput;
 use super::pair::{self, Outer, Pairing};
 use super::rows::{Place, RowLists, Visit};
@@ -174,90 +176,6 @@ const LEFT: TableId = TableId(0);
 const RIGHT: TableId = TableId(1);
 /// Rows without a partner that were not given out yet, by key. Written at a snapshot only.
 const PENDING: TableId = TableId(2);
-
-/// A row that waits for partners.
-#[derive(Clone, Serialize, Deserialize)]
-struct Row<T> {
-    time: i64,
-    /// Whether it has had a partner; kept up to date where rows without one are given out.
-    matched: bool,
-    value: T,
-}
-
-/// The rows of one input.
-struct Side<K, T> {
-    rows: RowLists<K, Row<T>>,
-    /// How much later than a row its last partner may be, in milliseconds.
-    reach: i64,
-    is_outer: bool,
-}
-
-impl<K: Key, T: Data> Side<K, T> {
-    fn new(rows: RowLists<K, Row<T>>, reach: i64, is_outer: bool) -> Self {
-        Side { rows, reach, is_outer }
-    }
-
-    /// The watermark at which no partner of a row at `time` can come any more.
-    fn expiry(&self, time: i64, lateness: i64) -> i64 {
-        time.saturating_add(self.reach).saturating_add(lateness)
-    }
-
-    fn first_bucket(&self) -> Option<i64> {
-        self.rows.places().next().map(|place| place.bucket)
-    }
-
-    /// Drops the first bucket; its rows without a partner go to `found`, if they are wanted.
-    fn drop_first<A, B>(
-        &mut self,
-        found: &mut Vec<Unmatched<K, A, B>>,
-        tag: fn(T) -> Either<A, B>,
-    ) -> Result<()> {
-        let Some(bucket) = self.first_bucket() else { return Ok(()) };
-        if self.is_outer {
-            self.rows.for_each_row(bucket, |key, hash, row| {
-                if !row.matched {
-                    let (key, row_of) = (key.clone(), tag(row.value.clone()));
-                    found.push(Unmatched { time: row.time, hash, key, row: row_of });
-                }
-            })?;
-        }
-        self.rows.drop_until(bucket)
-    }
-
-    /// Takes rows of a snapshot, whose buckets may have been of another length.
-    fn restore(
-        &mut self,
-        key: &K,
-        hash: u64,
-        value: &[u8],
-        bucket_ms: i64,
-    ) -> thalweg_engine::state::Result<()> {
-        for row in RowLists::<K, Row<T>>::decode_rows(value)? {
-            let place = Place::at(bucket_of(row.time, bucket_ms));
-            self.rows.push(place, hash, key, row)?;
-        }
-        self.rows.relieve()
-    }
-}
-
-/// Where the search for a row's partners goes on.
-#[derive(Clone, Copy, Default)]
-struct Cursor {
-    /// The bucket, unless the search begins.
-    bucket: Option<i64>,
-    /// The number of the row in its list.
-    row: usize,
-    /// Whether a partner was found.
-    matched: bool,
-}
-
-/// A row without a partner that is to be given out.
-struct Unmatched<K, A, B> {
-    time: i64,
-    hash: u64,
-    key: K,
-    row: Either<A, B>,
-}
 
 /// Rows without a partner, of one key, in a snapshot.
 type Pending<A, B> = Vec<(i64, Either<A, B>)>;
@@ -420,11 +338,6 @@ impl<K: Key, A: Data, B: Data, R: Element, F: Pairing<K, A, B, R>> IntervalOpera
     }
 }
 
-/// The start of the bucket that holds `time`.
-fn bucket_of(time: i64, bucket_ms: i64) -> i64 {
-    time - time.rem_euclid(bucket_ms)
-}
-
 /// Gives out a result, if there is one.
 fn push<R, S>(out: &mut Outputs<'_, R, S>, result: Option<R>, time: i64) -> Visit {
     if out.is_full() {
@@ -554,59 +467,6 @@ impl<K: Key, A: Data, B: Data, R: Element, F: Pairing<K, A, B, R>> Operator
         open.pending.snapshot_into(&mut snapshot)?;
         context.put_state(open.state.finish_snapshot(snapshot)?);
         Ok(open.pending.clear()?)
-    }
-}
-
-/// The search for the partners of a row that has come.
-struct Search<'a, K> {
-    key: &'a K,
-    hash: u64,
-    time: EventTime,
-    bucket_ms: i64,
-}
-
-impl<K: Key> Search<'_, K> {
-    /// Calls `found` with each partner among `others` and the time of the pair; `reach` says how
-    /// far their times are from this one's. True if all partners were found, false if `found`
-    /// stopped the search, which goes on at the cursor then.
-    fn run<T: Data>(
-        &self,
-        others: &mut Side<K, T>,
-        reach: (i64, i64),
-        cursor: &mut Cursor,
-        mut found: impl FnMut(&T, i64) -> Visit,
-    ) -> Result<bool> {
-        let time = self.time.millis();
-        let (from, to) = (time.saturating_add(reach.0), time.saturating_add(reach.1));
-        let mut matched = cursor.matched;
-        let mut visit = |row: &Row<T>| {
-            if row.time < from || row.time > to {
-                return Visit::Next;
-            }
-            let visit = found(&row.value, time.max(row.time));
-            matched |= visit == Visit::Next;
-            visit
-        };
-        let mut bucket = cursor.bucket.unwrap_or(bucket_of(from, self.bucket_ms));
-        let mut first = cursor.row;
-        while bucket <= to {
-            let (place, key) = (Place::at(bucket), (self.hash, self.key));
-            let stopped = match others.is_outer {
-                false => others.rows.visit(place, key, first, &mut visit)?,
-                true => others.rows.visit_mut(place, key, first, |row| {
-                    let outcome = visit(row);
-                    row.matched |= outcome == Visit::Next && row.time >= from && row.time <= to;
-                    outcome
-                })?,
-            };
-            if let Some(row) = stopped {
-                *cursor = Cursor { bucket: Some(bucket), row, matched };
-                return Ok(false);
-            }
-            (bucket, first) = (bucket + self.bucket_ms, 0);
-        }
-        cursor.matched = matched;
-        Ok(true)
     }
 }
 
