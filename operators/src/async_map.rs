@@ -40,6 +40,7 @@ use thalweg_engine::time::duration_millis;
 use thalweg_engine::{Data, Element};
 
 use crate::stream::Stream;
+use crate::try_map::Failed;
 use operator::{Asking, AsyncOperator};
 
 /// How records are asked about.
@@ -124,15 +125,6 @@ impl AsyncMap {
         }
         problems
     }
-}
-
-/// A record that nothing could be done with.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Failed<T> {
-    /// The record.
-    pub record: T,
-    /// Why.
-    pub error: String,
 }
 
 /// What happens after a failed attempt.

@@ -15,7 +15,8 @@ use thalweg_engine::{
 };
 
 use super::flight::{Answers, Flight, Phase, Question};
-use super::{AsyncMap, Cache, Failed};
+use super::{AsyncMap, Cache};
+use crate::try_map::Failed;
 
 /// The future of one attempt.
 pub(super) type Asking<U> = Pin<Box<dyn Future<Output = std::result::Result<U, String>> + Send>>;
@@ -33,6 +34,7 @@ pub(super) struct AsyncOperator<T, U, F> {
 }
 
 struct Opened<T, U> {
+    name: String,
     state: OperatorState,
     questions: Table<u64, Question<T>>,
     key_groups: (KeyGroupRange, KeyGroupCount),
@@ -94,6 +96,7 @@ impl<T: Data, U: Element, F: Fn(T) -> Asking<U>> AsyncOperator<T, U, F> {
         out: &mut Outputs<'_, U, Failed<T>>,
         context: &mut Context<'_>,
     ) -> Result<()> {
+        let opened = self.open.as_ref().ok_or_else(|| Error::bug("the operator was not opened"))?;
         let mut dead = 0;
         while !out.is_full() {
             let Some(flight) = self.flight.take_answered(self.how.is_ordered) else { break };
@@ -105,7 +108,10 @@ impl<T: Data, U: Element, F: Fn(T) -> Asking<U>> AsyncOperator<T, U, F> {
                 }
                 Phase::Answered(Err(error)) if self.how.is_lenient => {
                     dead += 1;
-                    out.side.push_marked(Failed { record, error }, time, mark);
+                    let operator = opened.name.clone();
+                    let known = (time > EventTime::MIN).then_some(time);
+                    let failed = Failed { record, error, time: known, operator };
+                    out.side.push_marked(failed, time, mark);
                 }
                 Phase::Answered(Err(error)) => {
                     let attempts = flight.attempt;
@@ -161,6 +167,7 @@ where
             self.flight.push(group, question, EventTime::MIN, phase);
         }
         self.open = Some(Opened {
+            name: context.operator.to_owned(),
             questions: state.table(QUESTIONS),
             state,
             key_groups: (context.key_groups, context.key_group_count),

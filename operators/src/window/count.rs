@@ -122,6 +122,7 @@ impl<K: Key, T: Data> WindowedStream<K, T, CountWindow> {
         let mut spec = OperatorSpec::stateful(name, "count window", Location::caller());
         spec.level = Level::D2;
         spec.problems.extend(self.assigner.problem());
+        spec.problems.extend(aggregate.problems());
         let (window, aggregate) = (*self.assigner, Arc::new(aggregate));
         self.stream.job.operator(&self.stream, spec, move || CountOperator::<K, T, A> {
             window,

@@ -86,6 +86,7 @@ pub(super) fn aggregate<K: Key, T: Data, A: Aggregate<T>, W: KeyWindows<T, A>>(
     aggregate: A,
 ) -> WindowOutput<K, T, A::Out> {
     spec.level = aggregate.level();
+    spec.problems.extend(aggregate.problems());
     let (windows, lateness) = (windowed.assigner.clone(), windowed.allowed_lateness_ms);
     let aggregate = Arc::new(aggregate);
     let results = windowed.stream.job.operator(&windowed.stream, spec, move || {

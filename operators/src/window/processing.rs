@@ -189,6 +189,7 @@ impl<K: Key, T: Data> ProcessingWindowedStream<K, T> {
         let mut spec = OperatorSpec::stateful(name, assigner.name(), Location::caller());
         spec.level = Level::D2;
         spec.problems.extend(assigner.problem());
+        spec.problems.extend(aggregate.problems());
         let aggregate = Arc::new(aggregate);
         self.stream.job.operator(&self.stream, spec, move || {
             ProcessingOperator::<K, T, A>::new(assigner.kind, aggregate.clone())

@@ -155,6 +155,7 @@ impl<K: Key, T: Data, W: Assign<T>, Tr: Trigger<T>> TriggeredWindow<K, T, W, Tr>
     ) -> PaneOutput<K, T, A::Out> {
         let mut spec = self.spec(name);
         spec.level = spec.level.min(aggregate.level());
+        spec.problems.extend(aggregate.problems());
         match &self.evictor {
             None => self.operator(spec, Folded(aggregate)),
             Some(evictor) => {
