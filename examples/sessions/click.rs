@@ -19,9 +19,8 @@ const ACTIVE: u64 = 600;
 /// So many visitors are active at once.
 const SLOTS: usize = 400;
 const VISITORS: usize = 20_000;
-const PAGES: [&str; 10] = [
-    "home", "search", "offers", "videos", "product", "help", "news", "cart", "account", "imprint",
-];
+const PAGES: [&str; 10] =
+    ["home", "search", "offers", "videos", "product", "help", "news", "cart", "account", "imprint"];
 
 /// What was done.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]

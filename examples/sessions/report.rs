@@ -32,7 +32,11 @@ pub(crate) fn report(out: &Path, report: &RunReport) -> Result<String> {
     let late = read::<Click>(&out.join("late"))?.len() as u64;
     let mut text = totals(&visits, &hours, late, report.progress.metrics.records_read())?;
     let bounces = visits.iter().filter(|visit| visit.is_bounce()).count() as u64;
-    let _ = write!(text, "\n{} of the visits ended after one click\n", share(bounces, visits.len() as u64));
+    let _ = write!(
+        text,
+        "\n{} of the visits ended after one click\n",
+        share(bounces, visits.len() as u64)
+    );
     hours.sort();
     pages.sort();
     let _ = write!(text, "\nA day (the one of most visits, UTC), and where its visits began:");
@@ -82,7 +86,6 @@ fn line(hour: &Hour, pages: &[TopPage]) -> String {
     let bounced = share(hour.bounces, hour.visits);
     format!("{start}  {:>5} visits, {bounced} bounced  {}", hour.visits, best.join(", "))
 }
-
 
 fn share(part: u64, whole: u64) -> String {
     format!("{:.1} %", 100.0 * part as f64 / whole.max(1) as f64)

@@ -105,7 +105,11 @@ pub(crate) struct Hour {
 impl From<&HourResult> for Hour {
     fn from(result: &HourResult) -> Self {
         let (visits, bounces, _) = &result.value;
-        Hour { start_ms: result.window.start.millis(), visits: sum(*visits), bounces: sum(*bounces) }
+        Hour {
+            start_ms: result.window.start.millis(),
+            visits: sum(*visits),
+            bounces: sum(*bounces),
+        }
     }
 }
 
