@@ -56,8 +56,8 @@ pub enum Lateness {
     /// depend on scheduling.
     #[default]
     AtSplit,
-    /// By the operator's watermark, as Flink does: a record is late if its window, merged with those
-    /// it touches, is final. Depends on scheduling: level D2.
+    /// By the operator's watermark, as Flink does: a record is late if its window, merged with
+    /// those it touches, is final. Depends on scheduling: level D2.
     AtOperator,
 }
 

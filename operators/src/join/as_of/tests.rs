@@ -39,12 +39,13 @@ fn plain_operator(lateness: i64, bucket_ms: i64) -> AsOf {
     AsOfOperator::new(Arc::new(|_, row, _| row.copied()), lateness, bucket_ms)
 }
 
+type LateRow = Either<u32, Keyed<u8, Option<u32>>>;
+
 fn operator(
     lateness: i64,
     bucket_ms: i64,
     is_outer: bool,
-) -> impl Operator<In = Record, Out = (u32, Option<u32>), Side = Either<u32, Keyed<u8, Option<u32>>>>
-{
+) -> impl Operator<In = Record, Out = (u32, Option<u32>), Side = LateRow> {
     let f = move |_: &u8, a: Option<&u32>, v: Option<&u32>| {
         (is_outer || v.is_some()).then_some((*a?, v.copied()))
     };
