@@ -1,4 +1,4 @@
-//! Runs the NEXMark job over all queries, at parallelism 1 and 2, and prints a table.
+//! Runs all queries of the NEXMark job at parallelism 1 and 2 and prints a table.
 //!
 //! `cargo bench --bench nexmark` measures what `cargo run --release --example nexmark` runs: it
 //! builds the example and asks it with `--bench`. Environment: `NEXMARK_EVENTS`, `NEXMARK_RUNS`.
@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use serde::Deserialize;
 
-const QUERIES: [&str; 6] = ["q0", "q1", "q2", "q7", "wc", "state"];
+const QUERIES: [&str; 9] = ["q0", "q1", "q2", "q5", "q7", "q18", "q19", "wc", "state"];
 const PARALLELISMS: [&str; 2] = ["1", "2"];
 
 /// The columns of a line of the job that the table shows.

@@ -7,6 +7,7 @@ pub use thalweg_engine::options::JobOptions;
 pub use thalweg_engine::time::{days, hours, millis, minutes, seconds};
 pub use thalweg_engine::{Data, Element, EventTime, Key};
 pub use thalweg_operators::{
-    Aggregate, Count, Job, Keyed, KeyedStream, Max, Mean, Min, ProcessContext, ProcessFunction,
-    Reduce, Sliding, Stream, Sum, Tumbling, Watermarks, Window, WindowResult,
+    Aggregate, Count, CountWindow, GlobalWindow, Job, Keyed, KeyedStream, Max, Mean, Min,
+    ProcessContext, ProcessFunction, RecordAligned, Reduce, Session, Sliding, Stream, Sum,
+    Tumbling, Watermarks, Window, WindowResult,
 };

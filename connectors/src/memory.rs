@@ -7,7 +7,7 @@ mod statics;
 pub use crate::sink::{Discard, discard};
 pub use collect::{Collected, MemorySink, sink};
 pub use source::{MemorySource, from_splits, source};
-pub use statics::{StaticSource, from_static};
+pub use statics::{EnumeratedSource, StaticSource, from_static};
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use thalweg_state::{BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource, 
 
 use crate::channel::{ChannelBounds, Receiver, Sender, channel};
 use crate::error::{Error, ErrorKind, Result};
+use crate::external::External;
 use crate::graph::{ExecutionPlan, JobGraph, Make, NodeId, NodeKind, Target};
 use crate::operator::OpenContext;
 use crate::park::Waker;
@@ -42,6 +43,8 @@ pub(crate) struct DeployContext<'a> {
     pub(crate) restored: Option<&'a Manifest>,
     pub(crate) store: Option<&'a dyn CheckpointStore>,
     pub(crate) is_checkpointed: bool,
+    /// Who carries out calls to the world outside.
+    pub(crate) external: External,
 }
 
 /// A job that is ready to run.
@@ -263,7 +266,7 @@ impl Builder<'_, '_> {
             nodes.push(self.node(n + first, outlets, first)?);
         }
         let batch_records = self.context.batch_records;
-        let mut chain = Chain { nodes, gates, split: 0, batch_records, is_advancing: false };
+        let mut chain = Chain { nodes, gates, split: 0, batch_records, was_called_by_time: false };
         let head = match head_outlets {
             Some(outlets) => Head::Source(self.source(outlets, splits, &mut chain)?),
             None => {
@@ -306,7 +309,13 @@ impl Builder<'_, '_> {
         let task = &self.context.plan.tasks[self.task];
         let graph = self.context.graph;
         let info = graph.info(task.nodes[n]);
-        let mut operator = match &graph.graph[task.nodes[n].0].make {
+        let node = &graph.graph[task.nodes[n].0];
+        let combined = self.context.plan.is_combined(graph, task.nodes[n]);
+        let make = match &node.make_combined {
+            Some(make) if combined => make,
+            _ => &node.make,
+        };
+        let mut operator = match make {
             Make::Operator(factory) => guard(&info.name, || Ok(factory()))?,
             Make::Sink(sink) => sink.operator(),
             Make::Source(_) => return Err(Error::bug("a source stands inside a chain")),
@@ -328,11 +337,12 @@ impl Builder<'_, '_> {
                 false => BackendConfig::Memory,
             },
             restored: &restored,
-            restored_watermark: self.restored_watermark(&info.name, range),
+            restored_watermark: self.watermark_of(task.nodes[n], range),
             restored_from: self.context.restored.map(|manifest| manifest.id),
             is_checkpointed: self.context.is_checkpointed,
             waker: (self.context.waker)(self.task, self.index),
             notified: None,
+            external: self.context.external.clone(),
         };
         guard(&info.name, || operator.open(&mut open))?;
         let parent = task
@@ -342,8 +352,10 @@ impl Builder<'_, '_> {
         let metrics = self.metrics.register(&info.name, false, info.assigns_event_time);
         let parent = parent.and_then(|parent| parent.checked_sub(first));
         let is_captured = self.context.is_checkpointed || info.kind == NodeKind::Sink;
-        let (name, notified) = (info.name.clone(), open.notified.take());
-        Ok(ChainNode::new(name, operator, outlets, parent, metrics, is_captured, notified))
+        let (notified, begun) = (open.notified.take(), open.restored_watermark);
+        let mut node = ChainNode::new(info.name.clone(), operator, outlets, parent, metrics);
+        (node.is_captured, node.notified, node.begun) = (is_captured, notified, begun);
+        Ok(node)
     }
 
     /// The snapshots of an operator that overlap with a range of key groups.
@@ -367,6 +379,19 @@ impl Builder<'_, '_> {
             });
         }
         Ok(sources)
+    }
+
+    /// What the records of an operator are judged by after a restore. A combiner, which may not
+    /// have been part of the plan then, judges for the operator behind it.
+    fn watermark_of(&self, node: NodeId, range: KeyGroupRange) -> EventTime {
+        let graph = self.context.graph;
+        match graph.outputs(node).first() {
+            Some((behind, _)) if graph.info(node).prepares_exchange => {
+                let all = KeyGroupRange::all(self.context.key_groups);
+                self.restored_watermark(&graph.info(*behind).name, all)
+            }
+            _ => self.restored_watermark(&graph.info(node).name, range),
+        }
     }
 
     /// The greatest watermark that a part of the operator's state had worked up to. No split that

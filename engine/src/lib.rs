@@ -15,6 +15,7 @@ pub mod graph;
 mod channel;
 mod decider;
 pub mod park;
+pub mod external;
 mod subtask;
 pub mod options;
 pub mod progress;

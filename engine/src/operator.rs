@@ -7,10 +7,13 @@
 //!   it is called again once that has been handed on, otherwise it has asked for a wake-up.
 //! * All records that came before a watermark were taken before `advance` is called with it, and
 //!   all that `advance` gives out leaves before the watermark does.
+//! * `process` may come between two calls of `advance` or `before_barrier` that gave
+//!   [`Advance::More`], with what an operator in front has given out in `on_time`: such records are
+//!   after the watermark that is being worked at, too.
 //! * `on_time` is called when the time it has asked for has come, or its notifier was used: with
 //!   empty outputs, at any moment between two other calls.
-//! * `before_barrier` is called with empty outputs until it is `Done`; then `snapshot` follows, and
-//!   nothing in between.
+//! * `before_barrier` is called with empty outputs until it is `Done`; then `snapshot` follows, with
+//!   no record in between.
 //! * `snapshot` may be called between two calls of `advance` that gave [`Advance::More`]: what is
 //!   still to be given out is part of the operator's state.
 
@@ -25,6 +28,7 @@ use thalweg_state::{
 
 use crate::batch::Batch;
 use crate::error::Result;
+use crate::external::External;
 use crate::metrics::OperatorMetrics;
 use crate::park::{Notifier, Waker};
 use crate::sink::Committable;
@@ -207,9 +211,15 @@ pub struct OpenContext<'a> {
     pub is_checkpointed: bool,
     pub(crate) waker: Waker,
     pub(crate) notified: Option<Arc<AtomicBool>>,
+    pub(crate) external: External,
 }
 
 impl OpenContext<'_> {
+    /// A handle by which futures are started that run outside of the subtask.
+    pub fn external(&self) -> External {
+        self.external.clone()
+    }
+
     /// A handle by which other threads cause a call of [`Operator::on_time`].
     pub fn notifier(&mut self) -> Notifier {
         let flag = self.notified.get_or_insert_default().clone();

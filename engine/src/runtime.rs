@@ -14,6 +14,7 @@
 
 mod clock;
 mod coordinate;
+mod external;
 mod worker;
 mod writer;
 
@@ -28,6 +29,7 @@ use crate::deploy::{
     DeployContext, Deployment, check_manifest, first_id, open_committers, operator_records,
 };
 use crate::error::{Error, Result};
+use crate::external::External;
 use crate::graph::{ExecutionPlan, JobGraph, NodeKind};
 use crate::options::{CheckpointConfig, JobConfig, Restore, StateBackend};
 use crate::park::Parker;
@@ -35,6 +37,7 @@ use crate::progress::{JobMetrics, Progress, RunOutcome, RunReport};
 
 pub(crate) use clock::Clock;
 use coordinate::Run;
+use external::TokioExecutor;
 pub(crate) use writer::{WriteRequest, write_capture};
 
 /// Asks a running job to stop, from any thread or a signal handler.
@@ -103,6 +106,7 @@ pub fn run(
         restored,
         store: opened.store.as_deref(),
         is_checkpointed: opened.store.is_some(),
+        external: External::new(Arc::new(TokioExecutor::default())),
     })?;
     let first_id = first_id(restored, opened.store.as_deref());
     tracing::info!(

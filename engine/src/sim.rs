@@ -13,6 +13,7 @@
 //! not published when the process crashes.
 
 mod attempt;
+pub(crate) mod external;
 mod mailbox;
 mod plan;
 mod random;

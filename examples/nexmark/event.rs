@@ -95,4 +95,22 @@ impl Event {
             Event::Person(_) | Event::Auction(_) => None,
         }
     }
+
+    /// The auction, if the event is one.
+    #[inline]
+    pub(crate) fn as_auction(&self) -> Option<&Auction> {
+        match self {
+            Event::Auction(auction) => Some(auction),
+            Event::Person(_) | Event::Bid(_) => None,
+        }
+    }
+
+    /// The person, if the event is one.
+    #[inline]
+    pub(crate) fn as_person(&self) -> Option<&Person> {
+        match self {
+            Event::Person(person) => Some(person),
+            Event::Auction(_) | Event::Bid(_) => None,
+        }
+    }
 }

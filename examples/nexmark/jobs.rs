@@ -4,16 +4,19 @@
 //! it, so that a watermark does not depend on what a query looks at. What crosses an exchange is
 //! cut down to the columns that the query needs first.
 
-use serde::{Deserialize, Serialize};
 use thalweg::connectors::memory;
 use thalweg::engine::time::millis;
-use thalweg::{Aggregate, Count, Job, Stream, Tumbling, Watermarks};
+use thalweg::{Error, Job, Result, Stream, Watermarks};
 
-use crate::event::{Bid, Event};
+use crate::event::Event;
 use crate::output::Output;
-use crate::query::{AUCTION_DIVISOR, Query, WINDOW_MS};
+use crate::query::{AUCTION_DIVISOR, Query};
 use crate::record::{BidRecord, EventRecord};
-use crate::rows::{AuctionCount, AuctionPrice, BidderCount, HighestBid, RunningCount};
+use crate::rows::AuctionPrice;
+
+mod greatest;
+mod tables;
+mod windowed;
 
 /// What a job reads, and how.
 #[derive(Clone, Copy, Debug)]
@@ -29,27 +32,61 @@ pub(crate) struct Input {
 }
 
 /// Adds `query` over `input` to a job.
-pub(crate) fn build(job: &Job, query: Query, input: Input, output: &Output) {
-    let watermarks = Watermarks::bounded_out_of_orderness(millis(input.bound_ms));
-    let events = job.source("events", memory::from_static(input.events).splits(input.splits));
+///
+/// # Errors
+/// The query has no job yet.
+pub(crate) fn build(job: &Job, query: Query, input: Input, output: &Output) -> Result<()> {
     if input.is_owned {
-        let owned = events.map(Event::clone).event_time(Event::date_time, watermarks);
-        answer(query, &owned, output);
+        answer::<Event>(job, query, input, output)
     } else {
-        answer(query, &events.event_time(|event| event.date_time(), watermarks), output);
+        answer::<&'static Event>(job, query, input, output)
     }
 }
 
-fn answer<E: EventRecord>(query: Query, events: &Stream<E>, output: &Output) {
-    let bids = events.filter_map(E::into_bid);
+fn answer<E: EventRecord>(job: &Job, query: Query, input: Input, output: &Output) -> Result<()> {
+    let bids = || events::<E>(job, input).filter_map(E::into_bid);
     match query {
-        Query::Q0 => q0(&bids, output),
-        Query::Q1 => q1(&bids, output),
-        Query::Q2 => q2(&bids, output),
-        Query::Q7 => q7(&bids, output),
-        Query::Wc => wc(&bids, output),
-        Query::State => state(&bids, output),
+        Query::Q0 => q0(&bids(), output),
+        Query::Q1 => q1(&bids(), output),
+        Query::Q2 => q2(&bids(), output),
+        Query::Q5 => windowed::q5(&bids(), output),
+        Query::Q7 => windowed::q7(&bids(), output),
+        Query::Wc => windowed::wc(&bids(), output),
+        Query::State => tables::state(&bids(), output),
+        Query::Q18 => tables::q18(&bids_with_positions::<E>(job, input), output),
+        Query::Q19 => tables::q19(&bids_with_positions::<E>(job, input), output),
+        Query::Q3 | Query::Q4 | Query::Q8 | Query::Q11 => {
+            let name = query.name();
+            return Err(Error::config(format!("{name} is answered by --oracle only")));
+        }
     }
+    Ok(())
+}
+
+/// Whether `query` has a job.
+#[cfg(test)]
+pub(crate) fn can_build(query: Query) -> bool {
+    !matches!(query, Query::Q3 | Query::Q4 | Query::Q8 | Query::Q11)
+}
+
+fn watermarks(input: Input) -> Watermarks {
+    Watermarks::bounded_out_of_orderness(millis(input.bound_ms))
+}
+
+/// The events with their times.
+fn events<E: EventRecord>(job: &Job, input: Input) -> Stream<E> {
+    let source = memory::from_static(input.events).splits(input.splits);
+    let events = E::passed(&job.source("events", source));
+    events.event_time(|event| event.borrow().date_time(), watermarks(input))
+}
+
+/// The bids with their times and their positions in the stream, for queries in which it decides
+/// between equal bids.
+fn bids_with_positions<E: EventRecord>(job: &Job, input: Input) -> Stream<(u64, E::Bid)> {
+    let source = memory::from_static(input.events).splits(input.splits).enumerated();
+    E::passed_with_positions(&job.source("events", source))
+        .event_time(|(_, event)| event.borrow().date_time(), watermarks(input))
+        .filter_map(|(position, event)| Some((position, event.into_bid()?)))
 }
 
 /// Every bid.
@@ -68,100 +105,4 @@ fn q2<B: BidRecord>(bids: &Stream<B>, output: &Output) {
         .map(|bid| AuctionPrice::of(bid.borrow()))
         .filter(|bid| bid.auction.is_multiple_of(AUCTION_DIVISOR));
     output.rows(&prices);
-}
-
-/// The highest bids of every window.
-fn q7<B: BidRecord>(bids: &Stream<B>, output: &Output) {
-    let highest = bids
-        .map(|bid| Offer::of(bid.borrow()))
-        .key_by(|_| ())
-        .window(Tumbling::of(millis(WINDOW_MS.unsigned_abs())))
-        .aggregate("highest-bids", Highest)
-        .results()
-        .flat_map(|highest| {
-            let (window_start, window_end) =
-                (highest.window.start.millis(), highest.window.end.millis());
-            highest.value.into_iter().map(move |offer| {
-                let Offer { auction, bidder, price, date_time } = offer;
-                HighestBid { window_start, window_end, auction, bidder, price, date_time }
-            })
-        });
-    output.rows(&highest);
-}
-
-/// Bids per bidder and window.
-fn wc<B: BidRecord>(bids: &Stream<B>, output: &Output) {
-    let counts = bids
-        .map(|bid| bid.borrow().bidder)
-        .key_by(|bidder| *bidder)
-        .window(Tumbling::of(millis(WINDOW_MS.unsigned_abs())))
-        .aggregate("bids-per-bidder", Count)
-        .results()
-        .map(|result| BidderCount {
-            bidder: result.key,
-            window_start: result.window.start.millis(),
-            window_end: result.window.end.millis(),
-            count: result.value,
-        });
-    output.rows(&counts);
-}
-
-/// Bids per auction so far.
-fn state<B: BidRecord>(bids: &Stream<B>, output: &Output) {
-    let counts = bids
-        .map(|bid| bid.borrow().auction)
-        .key_by(|auction| *auction)
-        .aggregate("bids-per-auction", Count)
-        .map(|count| RunningCount(AuctionCount { auction: count.key, count: count.value }));
-    output.rows(&counts);
-}
-
-/// The columns of a bid that q7 needs.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Offer {
-    auction: u64,
-    bidder: u64,
-    price: u64,
-    date_time: u64,
-}
-
-impl Offer {
-    #[inline]
-    fn of(bid: &Bid) -> Self {
-        let Bid { auction, bidder, price, date_time, .. } = *bid;
-        Offer { auction, bidder, price, date_time }
-    }
-}
-
-/// Keeps all offers of the greatest price.
-struct Highest;
-
-impl Aggregate<Offer> for Highest {
-    type Accumulator = Vec<Offer>;
-    type Out = Vec<Offer>;
-
-    fn create(&self) -> Vec<Offer> {
-        Vec::new()
-    }
-
-    #[inline]
-    fn add(&self, highest: &mut Vec<Offer>, offer: &Offer) {
-        let price = highest.first().map_or(0, |first| first.price);
-        if offer.price > price {
-            highest.clear();
-        }
-        if offer.price >= price {
-            highest.push(*offer);
-        }
-    }
-
-    fn merge(&self, highest: &mut Vec<Offer>, other: &Vec<Offer>) {
-        for offer in other {
-            self.add(highest, offer);
-        }
-    }
-
-    fn finish(&self, highest: &Vec<Offer>) -> Vec<Offer> {
-        highest.clone()
-    }
 }

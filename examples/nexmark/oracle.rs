@@ -11,11 +11,13 @@ use std::num::NonZeroUsize;
 
 use crate::canonical::{Digest, Row, sorted_lines};
 use crate::event::{Bid, Event};
-use crate::query::{AUCTION_DIVISOR, Query, WINDOW_MS};
-use crate::rows::{AuctionCount, AuctionPrice, BidderCount, ConvertedBid, HighestBid};
+use crate::query::{AUCTION_DIVISOR, Query};
+use crate::rows::{AuctionPrice, ConvertedBid};
 
+mod tables;
 #[cfg(test)]
 mod tests;
+mod windowed;
 
 /// How the stream is split and how far behind the greatest time seen a watermark stays.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +35,7 @@ pub(crate) struct Answer {
     pub(crate) lines: Vec<String>,
     /// The digest of the rows.
     pub(crate) digest: Digest,
-    /// Records that no window accepted; 0 for queries that judge no lateness.
+    /// Records that no window or session accepted; 0 for queries that judge no lateness.
     pub(crate) late: u64,
 }
 
@@ -49,9 +51,16 @@ pub(crate) fn answer(query: Query, events: &[Event], splitting: Splitting) -> An
         Query::Q0 => Answer::of(&bids(events).collect::<Vec<_>>(), 0),
         Query::Q1 => q1(events),
         Query::Q2 => q2(events),
-        Query::Q7 => q7(&on_time_bids(events, splitting)),
-        Query::Wc => wc(&on_time_bids(events, splitting)),
-        Query::State => state(events),
+        Query::Q3 => tables::q3(events),
+        Query::Q4 => tables::q4(events),
+        Query::Q5 => windowed::q5(&judged(events, splitting)),
+        Query::Q7 => windowed::q7(&judged(events, splitting)),
+        Query::Q8 => windowed::q8(&judged(events, splitting)),
+        Query::Q11 => windowed::q11(&judged(events, splitting)),
+        Query::Q18 => tables::q18(events),
+        Query::Q19 => tables::q19(events),
+        Query::Wc => windowed::wc(&judged(events, splitting)),
+        Query::State => tables::state(events),
     }
 }
 
@@ -74,32 +83,6 @@ fn judged(events: &[Event], splitting: Splitting) -> Vec<(&Event, i64)> {
         *seen = Some(event.date_time()).max(*seen);
     }
     judged
-}
-
-/// The first millisecond of the tumbling window of `time`.
-fn window_start(time: i64) -> i64 {
-    time - time.rem_euclid(WINDOW_MS)
-}
-
-/// The bids by the start of their tumbling window, without those that are late for it.
-struct OnTimeBids<'a> {
-    windows: BTreeMap<i64, Vec<&'a Bid>>,
-    late: u64,
-}
-
-fn on_time_bids(events: &[Event], splitting: Splitting) -> OnTimeBids<'_> {
-    let mut on_time = OnTimeBids { windows: BTreeMap::new(), late: 0 };
-    for (event, watermark) in judged(events, splitting) {
-        let Some(bid) = event.as_bid() else { continue };
-        let start = window_start(event.date_time());
-        let max_time = start + WINDOW_MS - 1;
-        if max_time <= watermark {
-            on_time.late += 1;
-        } else {
-            on_time.windows.entry(start).or_default().push(bid);
-        }
-    }
-    on_time
 }
 
 /// How often each key occurs.
@@ -125,40 +108,4 @@ fn q1(events: &[Event]) -> Answer {
 fn q2(events: &[Event]) -> Answer {
     let kept = bids(events).filter(|bid| bid.auction % AUCTION_DIVISOR == 0);
     Answer::of(&kept.map(AuctionPrice::of).collect::<Vec<_>>(), 0)
-}
-
-fn q7(bids: &OnTimeBids<'_>) -> Answer {
-    let mut rows = Vec::new();
-    for (&window_start, bids) in &bids.windows {
-        let greatest = bids.iter().map(|bid| bid.price).max();
-        for bid in bids.iter().filter(|bid| Some(bid.price) == greatest) {
-            rows.push(HighestBid {
-                window_start,
-                window_end: window_start + WINDOW_MS,
-                auction: bid.auction,
-                bidder: bid.bidder,
-                price: bid.price,
-                date_time: bid.date_time,
-            });
-        }
-    }
-    Answer::of(&rows, bids.late)
-}
-
-fn wc(bids: &OnTimeBids<'_>) -> Answer {
-    let mut rows = Vec::new();
-    for (&window_start, bids) in &bids.windows {
-        for (bidder, count) in counts(bids.iter().map(|bid| bid.bidder)) {
-            let window_end = window_start + WINDOW_MS;
-            rows.push(BidderCount { bidder, window_start, window_end, count });
-        }
-    }
-    Answer::of(&rows, bids.late)
-}
-
-fn state(events: &[Event]) -> Answer {
-    let counts = counts(bids(events).map(|bid| bid.auction));
-    let rows: Vec<_> =
-        counts.into_iter().map(|(auction, count)| AuctionCount { auction, count }).collect();
-    Answer::of(&rows, 0)
 }

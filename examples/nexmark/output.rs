@@ -4,10 +4,10 @@
 //! the file, which become visible with their checkpoint; when the job has finished, [`merge`] sorts
 //! them into the file. So a job that is killed and started again leaves the same file.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +19,7 @@ use thalweg::engine::Element;
 
 use crate::canonical::{Digest, Row, write_lines};
 use crate::query::Query;
+use crate::rows::{Change, Version, split_version};
 
 /// The sinks of a job.
 #[derive(Clone, Debug, Default)]
@@ -42,10 +43,31 @@ impl Output {
 
     /// Leads a stream of results into the sinks.
     pub(crate) fn rows<R: Row + Element>(&self, rows: &Stream<R>) {
+        let line = |row: &R, lines: &mut String| {
+            row.line(lines);
+            lines.push('\n');
+        };
+        self.lead(rows, |rows| Digest::of(rows).sum(), line);
+    }
+
+    /// Leads the changes of a result into the sinks, where the last row of each key remains.
+    pub(crate) fn changes<C: Change + Element>(&self, changes: &Stream<C>) {
+        let digest = |changes: &[C]| {
+            changes.iter().fold(0_u64, |sum, change| sum.wrapping_add(change.digest()))
+        };
+        self.lead(changes, digest, C::versioned_lines);
+    }
+
+    fn lead<R: Element>(
+        &self,
+        rows: &Stream<R>,
+        digest: impl Fn(&[R]) -> u64 + Send + Sync + 'static,
+        append: fn(&R, &mut String),
+    ) {
         let tally = self.tally.clone();
-        rows.sink("digest", sink::for_each(move |rows: &[R]| tally.add(rows)));
+        rows.sink("digest", sink::for_each(move |rows: &[R]| tally.add(digest(rows), rows.len())));
         if let Some(parts) = &self.parts {
-            rows.sink("lines", FileSink::new(parts, CanonicalLines(PhantomData)));
+            rows.sink("lines", FileSink::new(parts, CanonicalLines { append }));
         }
     }
 
@@ -54,24 +76,26 @@ impl Output {
         Digest::from_sum(self.tally.digest.load(Ordering::Relaxed))
     }
 
-    /// The number of results so far; of running counts, every update is one.
+    /// The number of results so far; of those that change, every change is one.
     pub(crate) fn row_count(&self) -> u64 {
         self.tally.rows.load(Ordering::Relaxed)
     }
 }
 
 impl Tally {
-    fn add<R: Row>(&self, rows: &[R]) {
+    fn add(&self, digest: u64, rows: usize) {
         // An atomic addition wraps around, as a digest does.
-        self.digest.fetch_add(Digest::of(rows).sum(), Ordering::Relaxed);
-        self.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        self.digest.fetch_add(digest, Ordering::Relaxed);
+        self.rows.fetch_add(rows as u64, Ordering::Relaxed);
     }
 }
 
-/// Rows as canonical lines, unsorted.
-struct CanonicalLines<R>(PhantomData<fn(R)>);
+/// Rows as lines, unsorted: canonical ones, or of changes versioned ones.
+struct CanonicalLines<R> {
+    append: fn(&R, &mut String),
+}
 
-impl<R: Row + Element> OutputFormat for CanonicalLines<R> {
+impl<R: Element> OutputFormat for CanonicalLines<R> {
     type Item = R;
 
     fn name(&self) -> &'static str {
@@ -85,8 +109,7 @@ impl<R: Row + Element> OutputFormat for CanonicalLines<R> {
     fn encode(&self, rows: &[R], _begins_part: bool, out: &mut Vec<u8>) -> Result<(), String> {
         let mut lines = String::new();
         for row in rows {
-            row.line(&mut lines);
-            lines.push('\n');
+            (self.append)(row, &mut lines);
         }
         out.extend_from_slice(lines.as_bytes());
         Ok(())
@@ -116,8 +139,8 @@ pub(crate) fn merge(query: Query, file: &Path) -> io::Result<usize> {
             lines.extend(fs::read_to_string(entry.path())?.lines().map(str::to_owned));
         }
     }
-    if query == Query::State {
-        lines = last_counts(lines);
+    if let Some(columns) = query.replaced_by_columns() {
+        lines = last_of_each_key(lines, columns)?;
     }
     lines.sort_unstable();
     let unfinished = with_suffix(file, ".tmp");
@@ -126,28 +149,45 @@ pub(crate) fn merge(query: Query, file: &Path) -> io::Result<usize> {
     Ok(lines.len())
 }
 
-/// Of lines `key,count`, that of the greatest count for each key.
-fn last_counts(mut lines: Vec<String>) -> Vec<String> {
-    let parsed = |line: &String| {
-        let (key, count) = line.split_once(',').unwrap_or((line, ""));
-        (key.to_owned(), count.parse::<u64>().unwrap_or(0))
-    };
-    lines.sort_by_cached_key(parsed);
-    let is_last = |pair: &[String]| parsed(&pair[0]).0 != parsed(&pair[1]).0;
-    let mut last: Vec<String> =
-        lines.windows(2).filter(|pair| is_last(pair)).map(|pair| pair[0].clone()).collect();
-    last.extend(lines.pop());
-    last
+/// Of versioned lines whose first `columns` are a key, the last one of each key, without its
+/// version.
+fn last_of_each_key(lines: Vec<String>, columns: usize) -> io::Result<Vec<String>> {
+    let mut last: BTreeMap<&str, (Version, &str)> = BTreeMap::new();
+    for line in &lines {
+        let (version, line) = split_version(line)
+            .ok_or_else(|| io::Error::other(format!("a line without a version: {line}")))?;
+        let key_end = line.match_indices(',').nth(columns - 1).map_or(line.len(), |(at, _)| at);
+        let slot = last.entry(&line[..key_end]).or_insert((version, line));
+        if version >= slot.0 {
+            *slot = (version, line);
+        }
+    }
+    Ok(last.into_values().map(|(_, line)| line.to_owned()).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::last_counts;
+    use super::last_of_each_key;
+
+    fn last(lines: &[&str], columns: usize) -> Vec<String> {
+        let lines = lines.iter().map(|&line| line.to_owned()).collect();
+        last_of_each_key(lines, columns).expect("all lines have versions")
+    }
 
     #[test]
-    fn the_last_count_of_a_key_is_its_greatest() {
-        let lines = ["12,9", "1,2", "12,10", "1,1", "7,3", "12,8"].map(str::to_owned);
-        assert_eq!(last_counts(lines.to_vec()), ["1,2", "12,10", "7,3"]);
-        assert!(last_counts(Vec::new()).is_empty());
+    fn the_last_row_of_a_key_is_that_of_its_greatest_version() {
+        let lines = ["9,0,12,a", "2,0,1,b", "10,0,12,c", "1,0,1,d", "3,0,7,e", "8,7,12,f"];
+        assert_eq!(last(&lines, 1), ["1,b", "12,c", "7,e"]);
+        let lines = ["5,9,1,1,x", "5,10,1,1,y", "0,0,1,2,z", "4,11,1,1,w"];
+        assert_eq!(last(&lines, 2), ["1,1,y", "1,2,z"]);
+        assert!(last(&[], 1).is_empty());
+        assert_eq!(last(&["0,0,1"], 1), ["1"], "a row may have no columns but its key");
+    }
+
+    #[test]
+    fn a_line_without_a_version_is_an_error() {
+        for line in ["", "1", "1,2", "x,2,3", "1,-2,3"] {
+            assert!(last_of_each_key(vec![line.to_owned()], 1).is_err(), "{line}");
+        }
     }
 }

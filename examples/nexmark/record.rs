@@ -4,20 +4,37 @@
 //! passed; owned is what a job would do that had just decoded them.
 
 use std::borrow::Borrow;
+use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+use thalweg::Stream;
 use thalweg::engine::Element;
 
 use crate::canonical::Row;
-use crate::event::{Bid, Event};
+use crate::event::{Auction, Bid, Event, Person};
 use crate::rows::ConvertedBid;
+
+mod kept;
+
+pub(crate) use kept::{KeptBid, KeptText};
 
 /// An event that a job passes.
 pub(crate) trait EventRecord: Element + Borrow<Event> {
     /// A bid passed in the same way.
     type Bid: BidRecord;
 
+    /// The stream of a source, with its records passed in this way.
+    fn passed(events: &Stream<&'static Event>) -> Stream<Self>;
+
+    /// The same of a source that gives positions.
+    fn passed_with_positions(events: &Stream<(u64, &'static Event)>) -> Stream<(u64, Self)>;
+
     /// The bid, if the event is one.
     fn into_bid(self) -> Option<Self::Bid>;
+
+    /// What queries look at of the person, if the event is one.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for q3 and q8, which have no job yet"))]
+    fn into_seller(self) -> Option<Seller>;
 }
 
 /// A bid that a job passes.
@@ -27,14 +44,69 @@ pub(crate) trait BidRecord: Element + Borrow<Bid> + Row {
 
     /// The bid in the other currency, with the text it had.
     fn into_converted(self) -> ConvertedBid<Self::Text>;
+
+    /// The bid in a form that state takes.
+    fn into_kept(self) -> KeptBid;
+}
+
+/// The columns of a person that queries look at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Seller {
+    /// The person.
+    pub(crate) id: u64,
+    /// The person's name.
+    pub(crate) name: KeptText,
+    /// Where the person lives.
+    pub(crate) city: KeptText,
+    /// Where the city is.
+    pub(crate) state: KeptText,
+}
+
+/// The columns of an auction that queries look at: all of its numbers but the prices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Offered {
+    /// The auction.
+    pub(crate) id: u64,
+    /// A person.
+    pub(crate) seller: u64,
+    /// The category.
+    pub(crate) category: u64,
+    /// When it begins.
+    pub(crate) date_time: u64,
+    /// The last time at which a bid is valid.
+    pub(crate) expires: u64,
+}
+
+impl Offered {
+    /// The columns of `auction`.
+    #[inline]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the joins, which have no job yet"))]
+    pub(crate) fn of(auction: &Auction) -> Self {
+        let Auction { id, seller, category, date_time, expires, .. } = *auction;
+        Offered { id, seller, category, date_time, expires }
+    }
 }
 
 impl EventRecord for &'static Event {
     type Bid = &'static Bid;
 
+    fn passed(events: &Stream<&'static Event>) -> Stream<Self> {
+        events.clone()
+    }
+
+    fn passed_with_positions(events: &Stream<(u64, &'static Event)>) -> Stream<(u64, Self)> {
+        events.clone()
+    }
+
     #[inline]
     fn into_bid(self) -> Option<&'static Bid> {
         self.as_bid()
+    }
+
+    fn into_seller(self) -> Option<Seller> {
+        let Event::Person(Person { id, name, city, state, .. }) = self else { return None };
+        let [name, city, state] = [name, city, state].map(|text| KeptText::Static(text));
+        Some(Seller { id: *id, name, city, state })
     }
 }
 
@@ -45,10 +117,23 @@ impl BidRecord for &'static Bid {
     fn into_converted(self) -> ConvertedBid<&'static str> {
         ConvertedBid::of(self)
     }
+
+    #[inline]
+    fn into_kept(self) -> KeptBid {
+        KeptBid::Static(self)
+    }
 }
 
 impl EventRecord for Event {
     type Bid = Bid;
+
+    fn passed(events: &Stream<&'static Event>) -> Stream<Self> {
+        events.map(Event::clone)
+    }
+
+    fn passed_with_positions(events: &Stream<(u64, &'static Event)>) -> Stream<(u64, Self)> {
+        events.map(|(position, event)| (position, event.clone()))
+    }
 
     #[inline]
     fn into_bid(self) -> Option<Bid> {
@@ -56,6 +141,12 @@ impl EventRecord for Event {
             Event::Bid(bid) => Some(bid),
             Event::Person(_) | Event::Auction(_) => None,
         }
+    }
+
+    fn into_seller(self) -> Option<Seller> {
+        let Event::Person(Person { id, name, city, state, .. }) = self else { return None };
+        let [name, city, state] = [name, city, state].map(|text| KeptText::Owned(text.into()));
+        Some(Seller { id, name, city, state })
     }
 }
 
@@ -66,5 +157,44 @@ impl BidRecord for Bid {
     fn into_converted(self) -> ConvertedBid<String> {
         let ConvertedBid { auction, bidder, price, date_time, .. } = ConvertedBid::of(&self);
         ConvertedBid { auction, bidder, price, date_time, extra: self.extra }
+    }
+
+    #[inline]
+    fn into_kept(self) -> KeptBid {
+        KeptBid::Owned(Arc::new(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EventRecord as _, Offered};
+    use crate::event::Event;
+    use crate::generate::tests::generated;
+
+    #[test]
+    fn columns_are_the_same_by_reference_and_owned() {
+        let events: &'static [Event] = generated(500, 1_000, 1).leak();
+        let (mut sellers, mut auctions) = (0, 0);
+        for event in events {
+            let (borrowed, owned) = (event.into_seller(), event.clone().into_seller());
+            assert_eq!(borrowed.is_some(), matches!(event, Event::Person(_)));
+            if let (Some(borrowed), Some(owned)) = (borrowed, owned) {
+                assert_eq!(
+                    format!("{:?}", borrowed.name),
+                    format!("Static({:?})", owned.name.as_ref())
+                );
+                assert_eq!(borrowed.id, owned.id);
+                assert_eq!(borrowed.city.as_ref(), owned.city.as_ref());
+                assert_eq!(borrowed.state.as_ref(), owned.state.as_ref());
+                sellers += 1;
+            }
+            if let Some(auction) = event.as_auction() {
+                let Offered { id, seller, category, date_time, expires } = Offered::of(auction);
+                assert_eq!([id, seller, category], [auction.id, auction.seller, auction.category]);
+                assert_eq!([date_time, expires], [auction.date_time, auction.expires]);
+                auctions += 1;
+            }
+        }
+        assert_eq!([sellers, auctions], [10, 30]);
     }
 }

@@ -6,17 +6,19 @@
 //! last event looked at first. Their digests are tested against the oracle's.
 
 use crate::canonical::Digest;
-use crate::event::{Bid, Event};
-use crate::query::{AUCTION_DIVISOR, Query, WINDOW_MS};
-use crate::rows::{AuctionCount, AuctionPrice, BidderCount, ConvertedBid, HighestBid};
+use crate::event::Event;
+use crate::query::{AUCTION_DIVISOR, Query};
+use crate::rows::{AuctionPrice, ConvertedBid};
 
 mod counts;
+mod sessions;
+mod slices;
+mod table;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod windowed;
 mod windows;
-
-use counts::Counts;
-use windows::Windows;
 
 /// The digest of the result of `query` over `events` as one split, whose watermark stays
 /// `bound_ms` behind.
@@ -25,9 +27,16 @@ pub(crate) fn digest(query: Query, events: &[Event], bound_ms: i64) -> Digest {
         Query::Q0 => q0(events),
         Query::Q1 => q1(events),
         Query::Q2 => q2(events),
-        Query::Q7 => q7(events, bound_ms),
-        Query::Wc => wc(events, bound_ms),
-        Query::State => state(events),
+        Query::Q3 => tables::q3(events),
+        Query::Q4 => tables::q4(events),
+        Query::Q5 => windowed::q5(events, bound_ms),
+        Query::Q7 => windowed::q7(events, bound_ms),
+        Query::Q8 => windowed::q8(events, bound_ms),
+        Query::Q11 => windowed::q11(events, bound_ms),
+        Query::Q18 => tables::q18(events),
+        Query::Q19 => tables::q19(events),
+        Query::Wc => windowed::wc(events, bound_ms),
+        Query::State => tables::state(events),
     }
 }
 
@@ -58,86 +67,4 @@ pub(crate) fn q2(events: &[Event]) -> Digest {
         }
     }
     digest
-}
-
-/// The highest bids of every window.
-pub(crate) fn q7(events: &[Event], bound_ms: i64) -> Digest {
-    let mut digest = Digest::default();
-    let mut windows: Windows<Highest<'_>> = Windows::new(bound_ms);
-    let mut fire = |window_start, highest: &Highest<'_>| {
-        for bid in &highest.bids {
-            digest.add(&HighestBid {
-                window_start,
-                window_end: window_start + WINDOW_MS,
-                auction: bid.auction,
-                bidder: bid.bidder,
-                price: bid.price,
-                date_time: bid.date_time,
-            });
-        }
-    };
-    for event in events {
-        let time = event.date_time();
-        if let Event::Bid(bid) = event
-            && let Some(highest) = windows.accept(time)
-        {
-            highest.add(bid);
-        }
-        windows.advance(time, &mut fire);
-    }
-    windows.end(&mut fire);
-    digest
-}
-
-/// The bids of the greatest price so far.
-#[derive(Default)]
-struct Highest<'a> {
-    price: u64,
-    bids: Vec<&'a Bid>,
-}
-
-impl<'a> Highest<'a> {
-    #[inline]
-    fn add(&mut self, bid: &'a Bid) {
-        if bid.price < self.price {
-            return;
-        }
-        if bid.price > self.price {
-            self.price = bid.price;
-            self.bids.clear();
-        }
-        self.bids.push(bid);
-    }
-}
-
-/// Bids per bidder and window.
-pub(crate) fn wc(events: &[Event], bound_ms: i64) -> Digest {
-    let mut digest = Digest::default();
-    let mut windows: Windows<Counts> = Windows::new(bound_ms);
-    let mut fire = |window_start, counts: &Counts| {
-        for (bidder, count) in counts.iter() {
-            let window_end = window_start + WINDOW_MS;
-            digest.add(&BidderCount { bidder, window_start, window_end, count });
-        }
-    };
-    for event in events {
-        let time = event.date_time();
-        if let Event::Bid(bid) = event
-            && let Some(counts) = windows.accept(time)
-        {
-            counts.increment(bid.bidder);
-        }
-        windows.advance(time, &mut fire);
-    }
-    windows.end(&mut fire);
-    digest
-}
-
-/// Bids per auction.
-pub(crate) fn state(events: &[Event]) -> Digest {
-    let mut counts = Counts::default();
-    for bid in events.iter().filter_map(Event::as_bid) {
-        counts.increment(bid.auction);
-    }
-    Digest::of(counts.iter().map(|(auction, count)| AuctionCount { auction, count }))
 }

@@ -24,10 +24,7 @@ impl Input {
 /// # Errors
 /// Those of the engine.
 pub(crate) fn execute(options: &Options, input: Input, output: &Output) -> Result<RunReport> {
-    let build = |job: &Job| {
-        jobs::build(job, options.query, input, output);
-        Ok(())
-    };
+    let build = |job: &Job| jobs::build(job, options.query, input, output);
     let name = format!("nexmark-{}", options.query.name());
     match options.driver {
         Driver::Threads => thalweg::execute(&name, build, &options.job_options()),

@@ -14,13 +14,31 @@
 //! assert_eq!(both.finish(&accumulator), (3, Some(30.0)));
 //! ```
 
+mod collect;
+mod distinct;
+mod float_sum;
+mod ordered;
+mod quantiles;
+mod then;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use thalweg_engine::graph::Level;
 use thalweg_engine::{Data, Element};
 
+pub use collect::Collect;
+pub use distinct::{ApproxDistinct, CountDistinct, Registers};
+pub use float_sum::{ExactSum, FloatMean, FloatSum};
+pub use ordered::{MaxBy, MinBy, TopN};
+pub use quantiles::{MAX_BINS, Quantiles, Sketch};
+pub use then::Then;
+
 /// Folds records into an accumulator.
+///
+/// `merge` of the accumulators of any parts of the records, in order, must give what adding all
+/// records gives; and in any order, if the level is D4. Aggregates side by side are a tuple of two
+/// to six.
 pub trait Aggregate<T>: Send + Sync + 'static {
     /// What is kept while records come in.
     type Accumulator: Data;
@@ -42,6 +60,29 @@ pub trait Aggregate<T>: Send + Sync + 'static {
     /// Whether the result depends on the order of the records: D4 if not.
     fn level(&self) -> Level {
         Level::D4
+    }
+
+    /// What is wrong with how it was declared: the job is refused, with these reasons.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// This aggregate, with its result going through `f`.
+    ///
+    /// ```
+    /// use thalweg_operators::{Aggregate, Sum};
+    ///
+    /// let kilobytes = Sum::of(|bytes: &i64| *bytes).then(|bytes| bytes / 1_000);
+    /// let mut sum = kilobytes.create();
+    /// kilobytes.add(&mut sum, &2_500);
+    /// assert_eq!(kilobytes.finish(&sum), 2);
+    /// ```
+    fn then<O: Element, F>(self, f: F) -> Then<Self, F, T>
+    where
+        Self: Sized,
+        F: Fn(Self::Out) -> O + Send + Sync + 'static,
+    {
+        Then::new(self, f)
     }
 }
 
@@ -268,6 +309,10 @@ macro_rules! tuple {
             fn level(&self) -> Level {
                 [$(self.$index.level()),+].into_iter().min().unwrap_or(Level::D4)
             }
+
+            fn problems(&self) -> Vec<String> {
+                [$(self.$index.problems()),+].concat()
+            }
         }
     };
 }
@@ -277,3 +322,6 @@ tuple!(A 0, B 1, C 2);
 tuple!(A 0, B 1, C 2, D 3);
 tuple!(A 0, B 1, C 2, D 3, E 4);
 tuple!(A 0, B 1, C 2, D 3, E 4, G 5);
+
+#[cfg(test)]
+mod tests;

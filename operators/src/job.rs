@@ -56,6 +56,25 @@ impl Job {
         Stream::new(self.clone(), node, Port::Main)
     }
 
+    /// Adds an operator behind a combiner: `records` makes the one for plans that leave the combiner
+    /// out, `parts` the one for those that do not.
+    pub(crate) fn operator_behind_combiner<O, C>(
+        &self,
+        combined: &Stream<C::In>,
+        spec: OperatorSpec,
+        records: impl Fn() -> O + Send + Sync + 'static,
+        parts: impl Fn() -> C + Send + Sync + 'static,
+    ) -> Stream<O::Out>
+    where
+        O: Operator,
+        C: Operator<Out = O::Out, Side = O::Side>,
+    {
+        let node = self.graph.borrow_mut().add_operator(spec, records);
+        self.graph.borrow_mut().set_combined(node, parts);
+        self.connect(combined, node);
+        Stream::new(self.clone(), node, Port::Main)
+    }
+
     /// Adds an operator behind two streams and returns its main output.
     pub(crate) fn operator2<O: Operator>(
         &self,

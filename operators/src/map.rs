@@ -1,4 +1,4 @@
-//! `map` and `filter_map`: one record in, one or none out.
+//! `map`, `map_values` and `filter_map`: one record in, one or none out.
 //!
 //! ```
 //! use thalweg_connectors::memory;
@@ -12,10 +12,10 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use thalweg_engine::graph::OperatorSpec;
-use thalweg_engine::{Batch, Context, Element, Operator, Outputs, Result};
+use thalweg_engine::graph::{OperatorSpec, Partition};
+use thalweg_engine::{Batch, Context, Data, Element, Key, Operator, Outputs, Result};
 
-use crate::stream::Stream;
+use crate::stream::{Keyed, KeyedStream, Stream};
 
 impl<T: Element> Stream<T> {
     /// Turns each record into another.
@@ -35,6 +35,19 @@ impl<T: Element> Stream<T> {
         let f = Arc::new(f);
         let spec = OperatorSpec::stateless("filter_map", Location::caller());
         self.job.operator(self, spec, move || FilterMap { f: f.clone(), types: Default::default() })
+    }
+}
+
+impl<K: Key, T: Data> KeyedStream<K, T> {
+    /// Turns each record into another of the same key; nothing is sent anywhere else.
+    #[track_caller]
+    pub fn map_values<U: Data>(
+        &self,
+        f: impl Fn(T) -> U + Send + Sync + 'static,
+    ) -> KeyedStream<K, U> {
+        let keyed = self.stream.with_partition(Partition::Forward);
+        let mapped = keyed.map(move |Keyed { key, value }| Keyed { key, value: f(value) });
+        KeyedStream { stream: mapped.with_partition(self.stream.partition) }
     }
 }
 

@@ -24,6 +24,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let mut spec = OperatorSpec::stateful(name, "aggregate", Location::caller());
         // Which intermediate results there are depends on the order of arrival.
         spec.level = Level::D2;
+        spec.problems.extend(aggregate.problems());
         let aggregate = Arc::new(aggregate);
         self.stream.job.operator(&self.stream, spec, move || RunningAggregate::<K, T, A> {
             aggregate: aggregate.clone(),

@@ -1,6 +1,7 @@
 //! Whole jobs under the simulator, with faults, against references.
 //!
 //! * `windowed.rs`: windows, windows behind windows, a process function; random seeds.
+//! * `joins.rs`: all joins, windows behind joins, a join behind windows; random seeds.
 //! * `planted.rs`: known mistakes that the suite must find (feature `planted-bugs`).
 //! * `regressions.rs`: seeds that have failed once, and why.
 //!
@@ -8,6 +9,7 @@
 //! `THALWEG_SEEDS=1000000 cargo test --release --test simulation ten_thousand -- --nocapture`.
 
 mod data;
+mod joins;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod reference;

@@ -17,7 +17,7 @@ use thalweg::{Counter, time};
 #[test]
 fn a_split_found_at_a_restart_loses_nothing_and_repeats_nothing() {
     let mut found_late = 0;
-    for seed in 0..200 {
+    for seed in 0..1000 {
         let mut plan = SimPlan::from_seed(seed);
         (plan.crashes, plan.stops, plan.crash_per_million) = (2, 1, 3000);
         let attempts = Cell::new(0);

@@ -100,7 +100,8 @@ fn build(splits: &[Vec<Click>], kind: WindowKind, world: &World) -> Job {
         .filter_map(|click| click);
     let by_user = clicks.key_by(|click| click.user);
     let sliding = Sliding::of(WindowKind::millis(kind.size), WindowKind::millis(kind.slide))
-        .offset_millis(kind.offset);
+        .offset_millis(kind.offset)
+        .with_gaps();
     let windows = by_user
         .window(sliding)
         .allowed_lateness(WindowKind::millis(kind.lateness))

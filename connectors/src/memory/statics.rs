@@ -41,6 +41,21 @@ impl<T: Sync> StaticSource<T> {
         StaticSource { splits: (count as u64).max(1), ..self }
     }
 
+    /// This source, with each record its position among all records, whatever split it is in: what
+    /// orders records across splits.
+    ///
+    /// ```
+    /// use thalweg_connectors::memory;
+    /// use thalweg_engine::source::Source;
+    ///
+    /// fn item<S: Source<Item = (u64, &'static &'static str)>>(_: &S) {}
+    ///
+    /// item(&memory::from_static(&["rain", "river", "sea"]).splits(2).enumerated());
+    /// ```
+    pub fn enumerated(self) -> EnumeratedSource<T> {
+        EnumeratedSource(self)
+    }
+
     /// This source, at no more than `records_per_second` over all its splits.
     pub fn records_per_second(self, records_per_second: u64) -> RateLimited<Self> {
         limit_source(self, records_per_second)
@@ -94,5 +109,69 @@ impl<T: Sync> SplitReader<&'static T, ()> for StaticReader<T> {
 
     fn position(&self) -> Vec<u8> {
         self.at.position()
+    }
+}
+
+/// A source of records with their positions; see [`StaticSource::enumerated`].
+///
+/// The position of a split in a checkpoint is that of the [`StaticSource`].
+#[derive(Clone, Copy, Debug)]
+pub struct EnumeratedSource<T: 'static>(StaticSource<T>);
+
+impl<T: Sync> EnumeratedSource<T> {
+    /// This source, at no more than `records_per_second` over all its splits.
+    pub fn records_per_second(self, records_per_second: u64) -> RateLimited<Self> {
+        limit_source(self, records_per_second)
+    }
+}
+
+impl<T: Sync> Source for EnumeratedSource<T> {
+    type Item = (u64, &'static T);
+    type Dead = ();
+
+    fn splits(&self) -> Result<Vec<Split>> {
+        Source::splits(&self.0)
+    }
+
+    fn reader(
+        &self,
+        split: &Split,
+        position: Option<&[u8]>,
+        _context: &ReaderContext,
+    ) -> Result<Box<dyn SplitReader<(u64, &'static T), ()>>> {
+        let at = Strided::open(split, self.0.splits, position)?;
+        Ok(Box::new(EnumeratedReader(StaticReader { records: self.0.records, at })))
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    fn record_count_hint(&self) -> Option<u64> {
+        self.0.record_count_hint()
+    }
+}
+
+struct EnumeratedReader<T: 'static>(StaticReader<T>);
+
+impl<T: Sync> SplitReader<(u64, &'static T), ()> for EnumeratedReader<T> {
+    fn read(
+        &mut self,
+        out: &mut ReadInto<'_, (u64, &'static T), ()>,
+        max: usize,
+    ) -> Result<ReadStatus> {
+        let StaticReader { records, at } = &mut self.0;
+        let left = at.left_of(records.len() as u64);
+        let count = left.min(max as u64);
+        let (first, stride) = (at.next_index(), at.stride());
+        let rest = records.get(first as usize..).unwrap_or_default();
+        let records = rest.iter().step_by(stride as usize).take(count as usize);
+        out.records.values.extend((first..).step_by(stride as usize).zip(records));
+        at.advance(count);
+        Ok(if count == left { ReadStatus::End } else { ReadStatus::More })
+    }
+
+    fn position(&self) -> Vec<u8> {
+        self.0.position()
     }
 }

@@ -32,6 +32,21 @@ fn sources_give_all_records_in_order_and_resume_anywhere() {
 }
 
 #[test]
+fn enumerated_records_know_their_place_in_every_split() {
+    for splits in [1, 2, 3, 8] {
+        let enumerated = from_static(&WORDS).splits(splits).enumerated();
+        let mut words = read_all(&enumerated).expect("reads");
+        if splits == 2 {
+            assert_eq!(words.iter().map(|&(at, _)| at).collect::<Vec<_>>(), [0, 2, 4, 6, 1, 3, 5]);
+        }
+        words.sort_unstable();
+        assert!(words.into_iter().eq((0..).zip(&WORDS)), "{splits} splits");
+        assert_eq!(enumerated.record_count_hint(), Some(7));
+        check_resumes_anywhere(&enumerated);
+    }
+}
+
+#[test]
 fn positions_that_are_none_are_refused_or_end_the_split() {
     let numbers = source(vec![1, 2, 3]);
     let context = ReaderContext::default();

@@ -3,10 +3,14 @@
 //! An operator joins the task of the operator before it if there is only one, the parallelism is
 //! the same, and the edge is one-to-one: a forward edge, or any edge where both have one subtask.
 //! A task is therefore a tree whose root, the head, is a source or is fed by channels.
+//!
+//! An operator that only prepares records for an exchange (a combiner) is left out where there is
+//! none, and so is one whose records may come from a split that had been idle: the operator behind
+//! it then takes the records as they are.
 
 use petgraph::algo::toposort;
 
-use super::logical::{JobGraph, NodeId, Partition, Port};
+use super::logical::{Edge, JobGraph, NodeId, Partition, Port};
 use crate::error::{Error, Result};
 
 /// A job cut into tasks.
@@ -14,6 +18,8 @@ use crate::error::{Error, Result};
 pub struct ExecutionPlan {
     /// The tasks, each after those it reads from.
     pub tasks: Vec<Task>,
+    /// Combiners that are left out.
+    left_out: Vec<NodeId>,
 }
 
 /// Operators that run as one: a tree, head first, parents before children.
@@ -93,15 +99,19 @@ impl ExecutionPlan {
         // Declaration order is a topological order too, and the one the user knows.
         order.sort_by_key(|node| node.index());
         let wanted = |node| graph.info(node).parallelism.unwrap_or(parallelism);
-        let mut plan = ExecutionPlan { tasks: Vec::new() };
+        let is_left_out = |node: &NodeId| {
+            graph.info(*node).prepares_exchange && (wanted(*node) == 1 || graph.may_be_idle(*node))
+        };
+        let left_out = graph.nodes().filter(is_left_out).collect();
+        let mut plan = ExecutionPlan { tasks: Vec::new(), left_out };
         let mut place: Vec<(usize, usize)> = vec![(0, 0); order.len()];
-        for &node in &order {
-            let inputs = graph.inputs(node);
+        for &node in order.iter().filter(|node| !is_left_out(node)) {
+            let inputs = plan.inputs(graph, node);
             let chained = match inputs[..] {
-                [(from, edge)] => {
+                [(from, port, partition)] => {
                     let (mine, theirs) = (wanted(node), wanted(from));
-                    let is_one_to_one = edge.partition == Partition::Forward || mine == 1;
-                    (mine == theirs && is_one_to_one).then_some((from, edge.port))
+                    let is_one_to_one = partition == Partition::Forward || mine == 1;
+                    (mine == theirs && is_one_to_one).then_some((from, port))
                 }
                 _ => None,
             };
@@ -118,17 +128,17 @@ impl ExecutionPlan {
                         inputs: Vec::new(),
                         targets: vec![Default::default()],
                     });
-                    for (from, edge) in inputs {
+                    for (from, port, partition) in inputs {
                         let (from_task, from_node) = place[from.index()];
-                        check_edge(graph, edge.partition, from, node, &wanted)?;
+                        check_edge(graph, partition, from, node, &wanted)?;
                         let input = plan.tasks[task].inputs.len();
                         plan.tasks[task].inputs.push(TaskInput {
                             task: from_task,
                             node: from_node,
-                            port: edge.port,
-                            partition: edge.partition,
+                            port,
+                            partition,
                         });
-                        plan.tasks[from_task].targets[from_node][edge.port as usize]
+                        plan.tasks[from_task].targets[from_node][port as usize]
                             .push(Target::Task { task, input });
                     }
                     place[node.index()] = (task, 0);
@@ -136,6 +146,25 @@ impl ExecutionPlan {
             }
         }
         Ok(plan)
+    }
+
+    /// The edges into a node, past combiners that are left out.
+    fn inputs(&self, graph: &JobGraph, node: NodeId) -> Vec<(NodeId, Port, Partition)> {
+        let edges = graph.inputs(node).into_iter();
+        let past = |(from, edge): (NodeId, &Edge)| match graph.inputs(from)[..] {
+            [(before, into)] if self.left_out.contains(&from) => {
+                (before, into.port, edge.partition)
+            }
+            _ => (from, edge.port, edge.partition),
+        };
+        edges.map(past).collect()
+    }
+
+    /// True if the records of `node` come from a combiner.
+    pub(crate) fn is_combined(&self, graph: &JobGraph, node: NodeId) -> bool {
+        let is_combiner =
+            |from: NodeId| graph.info(from).prepares_exchange && !self.left_out.contains(&from);
+        graph.inputs(node).into_iter().any(|(from, _)| is_combiner(from))
     }
 
     fn join(&mut self, node: NodeId, task: usize, at: usize, port: Port) -> (usize, usize) {

@@ -104,8 +104,11 @@ pub struct NodeInfo {
     pub assigns_event_time: bool,
     /// True if it works in event time.
     pub needs_event_time: bool,
-    /// True if it, or an operator it stands for, orders records by their identities.
+    /// True if it orders records by their identities.
     pub needs_record_ids: bool,
+    /// True if it only prepares records for the exchange behind it: plans without that exchange
+    /// leave it out.
+    pub prepares_exchange: bool,
     /// What its results may depend on.
     pub level: Level,
     /// What is wrong with how it was declared, for the user who declared it.
@@ -147,6 +150,9 @@ pub struct OperatorSpec {
     pub parallelism: Option<usize>,
     /// True if it orders records by their identities: sources in front of it attach them.
     pub needs_record_ids: bool,
+    /// True if it only prepares records for the exchange behind it; the operator there must have
+    /// been given a variant for each case by [`JobGraph::set_combined`].
+    pub prepares_exchange: bool,
     /// What its results may depend on.
     pub level: Level,
     /// What is wrong with how it was declared; reported with its name and line by
@@ -166,6 +172,7 @@ impl OperatorSpec {
             needs_event_time: false,
             parallelism: None,
             needs_record_ids: false,
+            prepares_exchange: false,
             level: Level::D4,
             problems: Vec::new(),
         }
@@ -198,6 +205,8 @@ pub(crate) type MakeGate = fn(Partition, KeyGroupCount, Vec<Sender>) -> Box<dyn 
 pub(crate) struct Node {
     pub(crate) info: NodeInfo,
     pub(crate) make: Make,
+    /// How it is made where its records come from a combiner.
+    pub(crate) make_combined: Option<Make>,
     pub(crate) make_gate: [MakeGate; 2],
 }
 
@@ -233,12 +242,13 @@ impl JobGraph {
             assigns_event_time: false,
             needs_event_time: false,
             needs_record_ids: false,
+            prepares_exchange: false,
             level: Level::D4,
             problems: Vec::new(),
         };
         let make = Make::Source(Arc::new(SourceCell::new(Arc::new(source))));
         let make_gate = [make_gate::<S::Item> as MakeGate, make_gate::<S::Dead>];
-        NodeId(self.graph.add_node(Node { info, make, make_gate }))
+        NodeId(self.graph.add_node(Node { info, make, make_combined: None, make_gate }))
     }
 
     /// Adds an operator; `factory` makes one per subtask.
@@ -258,12 +268,24 @@ impl JobGraph {
             assigns_event_time: spec.assigns_event_time,
             needs_event_time: spec.needs_event_time,
             needs_record_ids: spec.needs_record_ids,
+            prepares_exchange: spec.prepares_exchange,
             level: spec.level,
             problems: spec.problems,
         };
         let make = Make::Operator(Box::new(move || Box::new(OperatorCell::new(factory()))));
         let make_gate = [make_gate::<O::Out> as MakeGate, make_gate::<O::Side>];
-        NodeId(self.graph.add_node(Node { info, make, make_gate }))
+        NodeId(self.graph.add_node(Node { info, make, make_combined: None, make_gate }))
+    }
+
+    /// Gives `node` a variant for plans in which the combiner in front of it is not left out. It
+    /// differs in the type of its input, and in nothing else.
+    pub fn set_combined<O: Operator>(
+        &mut self,
+        node: NodeId,
+        factory: impl Fn() -> O + Send + Sync + 'static,
+    ) {
+        let make = Make::Operator(Box::new(move || Box::new(OperatorCell::new(factory()))));
+        self.graph[node.0].make_combined = Some(make);
     }
 
     /// Adds a sink.
@@ -283,12 +305,13 @@ impl JobGraph {
             assigns_event_time: false,
             needs_event_time: false,
             needs_record_ids: false,
+            prepares_exchange: false,
             level: Level::D4,
             problems: Vec::new(),
         };
         let make = Make::Sink(Arc::new(Arc::new(sink)));
         let make_gate = [make_gate::<()> as MakeGate; 2];
-        NodeId(self.graph.add_node(Node { info, make, make_gate }))
+        NodeId(self.graph.add_node(Node { info, make, make_combined: None, make_gate }))
     }
 
     /// Leads an output port of `from` to the input of `to`. The fluent API sees to it that the
@@ -314,6 +337,14 @@ impl JobGraph {
     /// The level of the whole job: that of its least operator.
     pub fn level(&self) -> Level {
         self.nodes().map(|node| self.info(node).level).min().unwrap_or(Level::D4)
+    }
+
+    /// True if records reach `node` whose split may have been idle: its watermark may then be
+    /// behind the operator's.
+    pub(crate) fn may_be_idle(&self, node: NodeId) -> bool {
+        let info = self.info(node);
+        let is_origin = info.assigns_event_time && info.level == Level::D2;
+        is_origin || self.inputs(node).into_iter().any(|(from, _)| self.may_be_idle(from))
     }
 
     /// True if an operator behind `node` orders records by their identities.

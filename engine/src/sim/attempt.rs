@@ -10,6 +10,7 @@ use thalweg_checkpoint::{
 use thalweg_state::{BackendConfig, KeyGroupCount};
 
 use super::World;
+use super::external::SimExternal;
 use super::mailbox::{Mailbox, Unreliable};
 use super::plan::{SimPlan, Style};
 use super::random::Random;
@@ -18,6 +19,7 @@ use crate::deploy::{
     operator_records,
 };
 use crate::error::{Error, Result};
+use crate::external::External;
 use crate::graph::{ExecutionPlan, JobGraph};
 use crate::park::Waker;
 use crate::planted::planted;
@@ -59,6 +61,7 @@ pub(super) struct Attempt<'a> {
     /// When each subtask wants to be stepped again without anything else happening.
     wake_at: Vec<Option<ProcessingTime>>,
     committers: Committers,
+    external: SimExternal,
     control: Mailbox<(SubtaskId, Control)>,
     reports: Mailbox<Report>,
     writes: Vec<WriteRequest>,
@@ -102,6 +105,7 @@ impl<'a> Attempt<'a> {
             }
             bounds
         };
+        let external = SimExternal::default();
         let deployment = Deployment::new(DeployContext {
             graph,
             plan: &execution,
@@ -113,6 +117,7 @@ impl<'a> Attempt<'a> {
             restored: restored.as_ref(),
             store: Some(&world.store),
             is_checkpointed: true,
+            external: External::new(external.executor()),
         })?;
         let Deployment { subtasks, sources, metrics } = deployment;
         let coordinator = Coordinator::new(
@@ -138,6 +143,7 @@ impl<'a> Attempt<'a> {
             subtasks,
             wake_at: vec![None; count],
             committers,
+            external,
             control: Mailbox::new(),
             reports: Mailbox::new(),
             writes: Vec::new(),
@@ -235,6 +241,7 @@ impl<'a> Attempt<'a> {
         }
         let action = world.random.below(12);
         world.trace.note(action as u64);
+        let has_answered = self.external.run(world.now, &mut world.random);
         let has_moved = match action {
             0 => self.deliver_control(world),
             1 => self.deliver_report(world),
@@ -246,7 +253,7 @@ impl<'a> Attempt<'a> {
             }
             _ => self.step(world)?,
         };
-        self.idle_steps = if has_moved { 0 } else { self.idle_steps + 1 };
+        self.idle_steps = if has_moved || has_answered { 0 } else { self.idle_steps + 1 };
         if self.idle_steps > 4 * self.subtasks.len() + 24 {
             self.jump(world);
         }
@@ -265,6 +272,7 @@ impl<'a> Attempt<'a> {
             .iter()
             .copied()
             .chain([self.control.next_at(), self.reports.next_at(), deadline])
+            .chain([self.external.next_at()])
             .flatten()
             .filter(|at| *at > world.now)
             .min();

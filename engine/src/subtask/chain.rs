@@ -48,6 +48,9 @@ pub(crate) struct ChainNode {
     pub(crate) metrics: Arc<OperatorMetrics>,
     /// The watermark the operator has been advanced to.
     pub(crate) watermark: EventTime,
+    /// The watermark it has begun to be advanced to, in this run or before: what is being given
+    /// out belongs to it, and what it has been restored from had worked up to it.
+    pub(crate) begun: EventTime,
     /// The watermark it forwards.
     pub(crate) forwarded: EventTime,
     /// True if all splits of its time origin are idle.
@@ -57,12 +60,12 @@ pub(crate) struct ChainNode {
     /// True if it has left input until then.
     is_waiting: bool,
     /// Set from outside when `on_time` is to be called.
-    notified: Option<Arc<AtomicBool>>,
+    pub(crate) notified: Option<Arc<AtomicBool>>,
     /// Committables that rolled, where nothing is checkpointed.
     pub(crate) rolled: Vec<Committable>,
     /// True if its snapshot is part of a cut: a sink's always, to be committed; state only where
     /// somebody keeps it.
-    is_captured: bool,
+    pub(crate) is_captured: bool,
 }
 
 impl ChainNode {
@@ -72,8 +75,6 @@ impl ChainNode {
         outlets: Outlets,
         parent: Option<usize>,
         metrics: Arc<OperatorMetrics>,
-        is_captured: bool,
-        notified: Option<Arc<AtomicBool>>,
     ) -> Self {
         ChainNode {
             name,
@@ -82,14 +83,15 @@ impl ChainNode {
             parent,
             metrics,
             watermark: EventTime::MIN,
+            begun: EventTime::MIN,
             forwarded: EventTime::MIN,
             is_idle: false,
             // What it restored may be due already.
             wake_at: Some(ProcessingTime::default()),
             is_waiting: false,
-            notified,
+            notified: None,
             rolled: Vec::new(),
-            is_captured,
+            is_captured: true,
         }
     }
 
@@ -109,7 +111,7 @@ pub(crate) struct Chain {
     /// Records of a batch, before an operator looks for room again.
     pub(crate) batch_records: usize,
     /// True if an operator was called because of the time: it may forward another watermark now.
-    pub(crate) is_advancing: bool,
+    pub(crate) was_called_by_time: bool,
 }
 
 /// A gate and whose watermark it forwards.
@@ -221,7 +223,7 @@ impl Chain {
         let node = &mut self.nodes[index];
         node.is_waiting = false;
         node.metrics.add(Counter::Out, node.operator.output_len(0) as u64);
-        self.is_advancing = true;
+        self.was_called_by_time = true;
         Ok(())
     }
 
@@ -326,6 +328,7 @@ impl Chain {
                 node.forwarded = node.forwarded.max(origin.watermark).max(watermark);
                 node.is_idle = origin.is_idle;
                 node.watermark = node.forwarded;
+                node.begun = node.begun.max(node.forwarded);
                 node.metrics.set_watermark(node.forwarded);
                 continue;
             }
@@ -338,6 +341,7 @@ impl Chain {
                 continue;
             }
             let split = self.split;
+            self.nodes[index].begun = self.nodes[index].begun.max(watermark);
             let outcome =
                 self.call(index, now, split, |operator, ctx| operator.advance(watermark, ctx))?;
             let node = &mut self.nodes[index];

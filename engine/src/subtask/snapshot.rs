@@ -21,7 +21,7 @@ impl Subtask {
         let parts = self.chain.snapshot(barrier.id)?;
         let mut operators = Vec::new();
         for (node, (part, committables)) in self.chain.nodes.iter().zip(parts) {
-            operators.push((node.name.clone(), part, node.watermark.millis()));
+            operators.push((node.name.clone(), part, node.begun.millis()));
             if !committables.is_empty() {
                 self.outstanding.add(&node.name, committables);
             }

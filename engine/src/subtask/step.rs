@@ -174,7 +174,13 @@ impl Subtask {
                 }
                 Drained::Empty => self.next_round(now, decider)?,
             };
-            self.is_advancing |= std::mem::take(&mut self.chain.is_advancing);
+            if std::mem::take(&mut self.chain.was_called_by_time) {
+                self.is_advancing = true;
+                // What was given out may have reached operators that had prepared for the cut.
+                if let Some((_, next)) = &mut self.preparing {
+                    *next = 0;
+                }
+            }
             self.roll();
             match round {
                 Round::Moved if budget <= 1 => {

@@ -1,13 +1,15 @@
 //! The oracle against the golden results, and lateness at its edges.
 
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{Answer, Splitting, answer, judged};
 use crate::canonical::write_lines;
-use crate::event::{Bid, Event, Person};
+use crate::event::{Auction, Bid, Event, Person};
 use crate::generate::tests::generated;
 use crate::query::Query;
 
@@ -63,6 +65,41 @@ fn q7_is_golden() {
 }
 
 #[test]
+fn q3_is_golden() {
+    is_golden(Query::Q3, "q3.csv");
+}
+
+#[test]
+fn q4_is_golden() {
+    is_golden(Query::Q4, "q4.csv");
+}
+
+#[test]
+fn q5_is_golden() {
+    is_golden(Query::Q5, "q5.csv");
+}
+
+#[test]
+fn q8_is_golden() {
+    is_golden(Query::Q8, "q8.csv");
+}
+
+#[test]
+fn q11_is_golden() {
+    is_golden(Query::Q11, "q11.csv");
+}
+
+#[test]
+fn q18_is_golden() {
+    has_golden_digest(Query::Q18, "q18.csv");
+}
+
+#[test]
+fn q19_is_golden() {
+    has_golden_digest(Query::Q19, "q19.csv");
+}
+
+#[test]
 fn wc_is_golden() {
     is_golden(Query::Wc, "wc.csv");
 }
@@ -77,15 +114,40 @@ fn bid(bidder: u64, price: u64, date_time: u64) -> Event {
     Event::Bid(Bid { auction: 1, bidder, price, channel, url, date_time, extra })
 }
 
+fn bid_in(auction: u64, bidder: u64, price: u64, date_time: u64) -> Event {
+    let Event::Bid(bid) = bid(bidder, price, date_time) else { unreachable!("it is a bid") };
+    Event::Bid(Bid { auction, ..bid })
+}
+
 fn person(date_time: u64) -> Event {
+    person_in(1, "", date_time)
+}
+
+/// Somebody called `p` in a state.
+fn person_in(id: u64, state: &str, date_time: u64) -> Event {
     Event::Person(Person {
-        id: 1,
-        name: String::new(),
+        id,
+        name: "p".to_owned(),
         email_address: String::new(),
         credit_card: String::new(),
-        city: String::new(),
-        state: String::new(),
+        city: "c".to_owned(),
+        state: state.to_owned(),
         date_time,
+        extra: String::new(),
+    })
+}
+
+fn auction(id: u64, seller: u64, category: u64, times: RangeInclusive<u64>) -> Event {
+    Event::Auction(Auction {
+        id,
+        item_name: String::new(),
+        description: String::new(),
+        initial_bid: 0,
+        reserve: 0,
+        date_time: *times.start(),
+        expires: *times.end(),
+        seller,
+        category,
         extra: String::new(),
     })
 }
@@ -155,7 +217,129 @@ fn queries_without_windows_judge_no_lateness() {
 
 #[test]
 fn no_events_have_no_results() {
-    for query in [Query::Q0, Query::Q1, Query::Q2, Query::Q7, Query::Wc, Query::State] {
+    for &query in Query::value_variants() {
         assert_eq!(outcome(query, &[], splitting(2, 0)), (vec![], 0));
     }
+}
+
+/// That `query` has these lines and late records over `events` as one split without a bound.
+fn gives(query: Query, events: &[Event], lines: &[&str], late: u64) {
+    let lines = lines.iter().map(|&line| line.to_owned()).collect();
+    assert_eq!(outcome(query, events, splitting(1, 0)), (lines, late), "{query:?}");
+}
+
+#[test]
+fn every_pair_of_a_local_seller_and_an_auction_of_the_category_is_a_row() {
+    let events = [
+        auction(100, 1, 10, 5..=6),
+        person_in(1, "or", 50_000),
+        person_in(2, "az", 1),
+        person_in(3, "ca", 1),
+        auction(101, 1, 10, 5..=6),
+        auction(102, 2, 10, 5..=6),
+        auction(103, 3, 11, 5..=6),
+        person_in(1, "id", 1),
+    ];
+    gives(Query::Q3, &events, &["p,c,id,100", "p,c,id,101", "p,c,or,100", "p,c,or,101"], 0);
+}
+
+#[test]
+fn only_bids_while_the_auction_is_open_count_whenever_it_comes() {
+    let events = [
+        bid_in(100, 1, 9, 5),
+        bid_in(100, 1, 99, 4),
+        auction(100, 1, 10, 5..=7),
+        bid_in(100, 2, 8, 6),
+        bid_in(100, 3, 10, 7),
+        bid_in(100, 3, 98, 8),
+        auction(101, 1, 10, 50_000..=60_000),
+        auction(102, 1, 10, 1..=2),
+        bid_in(102, 1, 3, 1),
+        auction(103, 1, 11, 1..=2),
+        bid_in(103, 1, 0, 2),
+        bid_in(104, 1, 7, 2),
+    ];
+    gives(Query::Q4, &events, &["10,13,2,6", "11,0,1,0"], 0);
+}
+
+#[test]
+fn a_bid_late_for_one_sliding_window_counts_in_the_next() {
+    let lines = |starts: RangeInclusive<u64>| -> Vec<String> {
+        let starts = starts.step_by(2_000);
+        starts.map(|start| format!("{start},{},1,1", start + 10_000)).collect()
+    };
+    let with_second =
+        |time| [bid_in(1, 1, 5, time), bid_in(2, 1, 5, 2_000), bid_in(2, 1, 5, 1_999)];
+    // After time t the watermark is t - 1, and the last window of 2000 ends at 12000.
+    let mut expected = lines(4_000..=12_000);
+    expected.sort_unstable();
+    assert_eq!(outcome(Query::Q5, &with_second(12_000), splitting(1, 0)), (expected, 2));
+    let mut expected = lines(2_000..=10_000);
+    expected.push("2000,12000,2,1".to_owned());
+    expected.sort_unstable();
+    assert_eq!(outcome(Query::Q5, &with_second(11_999), splitting(1, 0)), (expected, 1));
+}
+
+#[test]
+fn a_new_seller_is_a_row_once_per_window() {
+    let events = [
+        auction(100, 1, 10, 3..=4),
+        auction(101, 1, 10, 4..=5),
+        person_in(1, "or", 9_999),
+        person_in(2, "or", 10_000),
+        auction(102, 3, 10, 10_001..=10_002),
+        auction(103, 2, 10, 20_000..=20_002),
+        person_in(1, "or", 20_001),
+        auction(104, 2, 10, 19_999..=20_002),
+        person_in(3, "or", 19_999),
+        bid(1, 5, 1),
+    ];
+    // The bound of nothing: the last auction and the last person are late for the second window.
+    gives(Query::Q8, &events, &["1,p,0,10000"], 2);
+    let lines = ["1,p,0,10000", "2,p,10000,20000", "3,p,10000,20000"].map(str::to_owned).to_vec();
+    assert_eq!(outcome(Query::Q8, &events, splitting(1, 1_000)), (lines, 0));
+}
+
+#[test]
+fn sessions_touch_and_lateness_is_of_the_bid_alone() {
+    let events = [
+        bid(1, 5, 1_000),
+        bid(2, 5, 1_000),
+        bid(1, 5, 11_000),
+        bid(2, 5, 11_001),
+        bid(1, 5, 11_001),
+        bid(1, 5, 11_000),
+        bid(3, 5, 11_001),
+    ];
+    let lines = ["1,1000,21001,3", "2,1000,11000,1", "2,11001,21001,1", "3,11001,21001,1"];
+    gives(Query::Q11, &events, &lines, 1);
+    // With a watermark of 11000 the bid of that time is late, though its session has not ended.
+    let events = [bid(1, 5, 11_001), bid(1, 5, 11_000), bid(1, 5, 11_001)];
+    gives(Query::Q11, &events, &["1,11001,21001,2"], 1);
+}
+
+#[test]
+fn the_last_bid_is_that_of_the_greatest_time_then_the_later_one() {
+    let events = [
+        bid_in(1, 2, 5, 8),
+        bid_in(1, 2, 6, 9),
+        bid_in(1, 2, 7, 9),
+        bid_in(1, 2, 8, 1),
+        bid(2, 5, 9),
+    ];
+    gives(Query::Q18, &events, &["1,2,5,,,9,"], 0);
+    gives(Query::Q18, &events[..4], &["1,2,7,,,9,"], 0);
+    let events = [bid_in(2, 1, 5, 50_000), bid_in(1, 2, 5, 1)];
+    gives(Query::Q18, &events, &["1,2,5,,,1,", "2,1,5,,,50000,"], 0);
+}
+
+#[test]
+fn ten_bids_are_ranked_and_the_earlier_of_equal_ones_is_first() {
+    let mut events: Vec<Event> = (0..9).map(|bidder| bid(bidder, 50, 50_000 - bidder)).collect();
+    events.extend([bid(20, 51, 7), bid(21, 50, 1), bid(22, 49, 1), bid(23, 51, 1)]);
+    let (lines, late) = outcome(Query::Q19, &events, splitting(1, 0));
+    assert_eq!((lines.len(), late), (10, 0));
+    assert_eq!(lines[0], "1,1,20,51,7");
+    assert_eq!(lines[1], "1,10,7,50,49993");
+    assert_eq!(lines[2..4], ["1,2,23,51,1", "1,3,0,50,50000"]);
 }

@@ -21,13 +21,13 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// Counts one occurrence of `key`.
+    /// Counts `count` occurrences of `key`, at least one.
     #[inline]
-    pub(super) fn increment(&mut self, key: u64) {
+    pub(super) fn add(&mut self, key: u64, count: u64) {
         let index = self.find(key);
         let slot = &mut self.slots[index];
-        slot.1 += 1;
-        if slot.1 == 1 {
+        slot.1 += count;
+        if slot.1 == count {
             slot.0 = key;
             self.used += 1;
             if self.used * 2 > self.slots.len() {
@@ -80,7 +80,7 @@ mod tests {
             for key in (0..5_000).chain([u64::MAX]) {
                 // Key k occurs in rounds 0 to k mod 3.
                 if round <= key % 3 {
-                    counts.increment(key);
+                    counts.add(key, 1);
                 }
             }
         }

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use thalweg_engine::EventTime;
 use thalweg_engine::time::duration_millis;
 
 /// Assigns times to windows of one size that begin at regular distances.
@@ -22,6 +23,35 @@ pub trait WindowAssigner: Send + Sync + 'static {
 
     /// What it is called in plans.
     fn name(&self) -> &'static str;
+
+    /// Whether the slide may be greater than the size, so that records between two windows belong
+    /// to none.
+    fn has_gaps(&self) -> bool {
+        false
+    }
+
+    /// What is wrong with it, if anything: reported when the job is built.
+    fn problem(&self) -> Option<String> {
+        let (size, slide, offset) = (self.size_ms(), self.slide_ms(), self.offset_ms());
+        let name = self.name();
+        if size < 1 {
+            Some(format!("the size of a {name} must be a millisecond at least"))
+        } else if slide < 1 {
+            Some(format!("the slide of a {name} must be a millisecond at least"))
+        } else if offset.unsigned_abs() >= size.unsigned_abs() {
+            Some(format!(
+                "the offset of a {name} must be below its size, either way: {offset} ms is not \
+                 below {size} ms"
+            ))
+        } else if slide > size && !self.has_gaps() {
+            Some(format!(
+                "the slide of {slide} ms is greater than the size of {size} ms, so records in \
+                 between belong to no window: if that is meant, say `.with_gaps()`"
+            ))
+        } else {
+            None
+        }
+    }
 }
 
 /// Windows of one size that neither overlap nor leave gaps.
@@ -32,23 +62,15 @@ pub struct Tumbling {
 }
 
 impl Tumbling {
-    /// Windows of `size`, aligned to the epoch.
-    ///
-    /// # Panics
-    /// If `size` is below a millisecond.
-    #[track_caller]
+    /// Windows of `size`, a millisecond at least, aligned to the epoch.
     pub fn of(size: Duration) -> Self {
-        Tumbling { size_ms: positive(size, "the size of a window"), offset_ms: 0 }
+        Tumbling { size_ms: window_millis(size), offset_ms: 0 }
     }
 
-    /// Moves the starts of all windows by `millis`, which may be negative.
-    ///
-    /// # Panics
-    /// If `millis` is not below the size, either way.
-    #[track_caller]
+    /// Moves the starts of all windows by `millis`, which may be negative and must be below the
+    /// size, either way.
     #[must_use]
     pub fn offset_millis(self, millis: i64) -> Self {
-        assert!(millis.abs() < self.size_ms, "the offset of a window must be below its size");
         Tumbling { offset_ms: millis, ..self }
     }
 }
@@ -77,32 +99,33 @@ pub struct Sliding {
     size_ms: i64,
     slide_ms: i64,
     offset_ms: i64,
+    has_gaps: bool,
 }
 
 impl Sliding {
-    /// Windows of `size` that begin every `slide`. If the slide is greater than the size, records
-    /// between two windows belong to none and are counted as gap records.
-    ///
-    /// # Panics
-    /// If either is below a millisecond.
-    #[track_caller]
+    /// Windows of `size` that begin every `slide`; both are a millisecond at least, and the slide
+    /// is not greater than the size unless [`with_gaps`](Sliding::with_gaps) says so.
     pub fn of(size: Duration, slide: Duration) -> Self {
         Sliding {
-            size_ms: positive(size, "the size of a window"),
-            slide_ms: positive(slide, "the slide of a window"),
+            size_ms: window_millis(size),
+            slide_ms: window_millis(slide),
             offset_ms: 0,
+            has_gaps: false,
         }
     }
 
-    /// Moves the starts of all windows by `millis`, which may be negative.
-    ///
-    /// # Panics
-    /// If `millis` is not below the size, either way.
-    #[track_caller]
+    /// Moves the starts of all windows by `millis`, which may be negative and must be below the
+    /// size, either way.
     #[must_use]
     pub fn offset_millis(self, millis: i64) -> Self {
-        assert!(millis.abs() < self.size_ms, "the offset of a window must be below its size");
         Sliding { offset_ms: millis, ..self }
+    }
+
+    /// Lets the slide be greater than the size: records between two windows belong to none and
+    /// are counted as gap records.
+    #[must_use]
+    pub fn with_gaps(self) -> Self {
+        Sliding { has_gaps: true, ..self }
     }
 }
 
@@ -122,13 +145,15 @@ impl WindowAssigner for Sliding {
     fn name(&self) -> &'static str {
         "sliding window"
     }
+
+    fn has_gaps(&self) -> bool {
+        self.has_gaps
+    }
 }
 
-#[track_caller]
-fn positive(duration: Duration, what: &str) -> i64 {
-    let millis = duration_millis(duration);
-    assert!(millis > 0, "{what} must be a millisecond at least");
-    millis.min(thalweg_engine::EventTime::RECORD_LIMIT_MS)
+/// A length in milliseconds, small enough to be added to the time of a record.
+pub(super) fn window_millis(duration: Duration) -> i64 {
+    duration_millis(duration).min(EventTime::RECORD_LIMIT_MS)
 }
 
 /// The start of the window of `slide` that holds `time`: the greatest start not after it.
@@ -139,7 +164,7 @@ fn window_start(time: i64, offset: i64, slide: i64) -> i64 {
 
 /// The slices of an assigner.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Slices {
+pub(crate) struct Slices {
     size: i64,
     slide: i64,
     offset: i64,
@@ -147,17 +172,17 @@ pub(super) struct Slices {
 
 /// A slice and the windows that all of its records belong to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Slice {
-    pub(super) start: i64,
-    pub(super) end: i64,
+pub(crate) struct Slice {
+    pub(crate) start: i64,
+    pub(crate) end: i64,
     /// The end of the first window that holds the slice.
-    pub(super) first_end: i64,
+    pub(crate) first_end: i64,
     /// The end of the last window that holds the slice; below `first_end` in a gap.
-    pub(super) last_end: i64,
+    pub(crate) last_end: i64,
 }
 
 impl Slices {
-    pub(super) fn new(assigner: &impl WindowAssigner) -> Self {
+    pub(crate) fn new(assigner: &impl WindowAssigner) -> Self {
         Slices {
             size: assigner.size_ms(),
             slide: assigner.slide_ms(),
@@ -166,7 +191,7 @@ impl Slices {
     }
 
     /// The slice that holds `time`.
-    pub(super) fn at(&self, time: i64) -> Slice {
+    pub(crate) fn at(&self, time: i64) -> Slice {
         let by_start = window_start(time, self.offset, self.slide);
         let by_end = window_start(time, self.offset + self.size, self.slide);
         // The first window that holds `time` is the first that begins after `time - size`.
@@ -180,12 +205,12 @@ impl Slices {
     }
 
     /// The end of the last window that holds the slice beginning at `slice_start`.
-    pub(super) fn last_end(&self, slice_start: i64) -> i64 {
+    pub(crate) fn last_end(&self, slice_start: i64) -> i64 {
         window_start(slice_start, self.offset, self.slide) + self.size
     }
 
     /// The first window end of the series `first_end, first_end + slide, …` after `after`.
-    pub(super) fn next_end(&self, first_end: i64, after: i64) -> i64 {
+    pub(crate) fn next_end(&self, first_end: i64, after: i64) -> i64 {
         if first_end > after {
             return first_end;
         }
@@ -193,8 +218,16 @@ impl Slices {
         first_end + missed * self.slide
     }
 
-    pub(super) fn size(&self) -> i64 {
+    pub(crate) fn size(&self) -> i64 {
         self.size
+    }
+
+    pub(crate) fn slide(&self) -> i64 {
+        self.slide
+    }
+
+    pub(super) fn offset(&self) -> i64 {
+        self.offset
     }
 }
 
@@ -237,6 +270,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn wrong_windows_have_a_problem() {
+        let millis = Duration::from_millis;
+        let problem = |assigner: &dyn WindowAssigner| assigner.problem().unwrap_or_default();
+        assert!(problem(&Tumbling::of(millis(0))).contains("size"));
+        assert!(problem(&Tumbling::of(Duration::from_micros(999))).contains("size"));
+        for offset in [10, -10, i64::MIN] {
+            assert!(problem(&Tumbling::of(millis(10)).offset_millis(offset)).contains("offset"));
+        }
+        assert_eq!(Tumbling::of(millis(10)).offset_millis(-9).problem(), None);
+        assert!(problem(&Sliding::of(millis(10), millis(0))).contains("slide"));
+        assert!(problem(&Sliding::of(millis(10), millis(11))).contains("with_gaps"));
+        assert_eq!(Sliding::of(millis(10), millis(11)).with_gaps().problem(), None);
+        assert_eq!(Sliding::of(millis(10), millis(10)).problem(), None);
     }
 
     #[test]

@@ -8,13 +8,15 @@
 //! * I3: a window of one key group is fired when its end is greater than the group's `fired`, and
 //!   not otherwise: after a restore key groups may have come differently far.
 //! * I4: a slice is dropped when the last window over it has been fired.
+//! * I5: `waiting` names the parts of slices (I1) that no window fired so far combines. Where windows
+//!   overlap, `combined` has all the others, and each window adds those that it is the first for.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use thalweg_engine::state::{
-    BackendConfig, KeyGroup, KeyGroupCount, KeyGroupRange, Namespace, OperatorState, SlicedTable,
-    Table, TableId, codec, hash_key,
+    KeyGroup, KeyGroupCount, Namespace, OperatorState, SlicedTable, Table, TableId, codec, hash_key,
 };
 use thalweg_engine::{
     Advance, Batch, Context, Counter, Data, Error, EventTime, Key, OpenContext, Operator, Outputs,
@@ -22,6 +24,8 @@ use thalweg_engine::{
 };
 
 use super::assigner::{Slice, Slices, WindowAssigner};
+use super::combined::Combined;
+use super::combiner::Part;
 use super::firing::{Fired, Firing};
 use super::{Window, WindowResult};
 use crate::aggregate::Aggregate;
@@ -34,7 +38,56 @@ const FIRED: TableId = TableId(1);
 /// Accumulators of final windows that were not given out yet. Written at a snapshot only.
 const PENDING: TableId = TableId(2);
 
-pub(super) struct WindowOperator<K, T, A: Aggregate<T>, W> {
+/// What the operator takes in.
+pub(super) trait Intake<T, A: Aggregate<T>>: 'static {
+    /// A record, or what stands for several.
+    type Record: Data;
+
+    /// Adds it to an accumulator.
+    fn add(aggregate: &A, accumulator: &mut A::Accumulator, record: &Self::Record);
+
+    /// The record, if it is one.
+    fn late(record: &Self::Record) -> Option<T>;
+}
+
+/// Records as they come.
+pub(super) struct Records;
+
+impl<T: Data, A: Aggregate<T>> Intake<T, A> for Records {
+    type Record = T;
+
+    #[inline]
+    fn add(aggregate: &A, accumulator: &mut A::Accumulator, record: &T) {
+        aggregate.add(accumulator, record);
+    }
+
+    fn late(record: &T) -> Option<T> {
+        Some(record.clone())
+    }
+}
+
+/// What comes from a combiner.
+pub(super) struct Parts;
+
+impl<T: Data, A: Aggregate<T>> Intake<T, A> for Parts {
+    type Record = Part<T, A::Accumulator>;
+
+    fn add(aggregate: &A, accumulator: &mut A::Accumulator, record: &Self::Record) {
+        match record {
+            Part::Record(record) => aggregate.add(accumulator, record),
+            Part::Combined(part) => aggregate.merge(accumulator, part),
+        }
+    }
+
+    fn late(record: &Self::Record) -> Option<T> {
+        match record {
+            Part::Record(record) => Some(record.clone()),
+            Part::Combined(_) => None,
+        }
+    }
+}
+
+pub(super) struct WindowOperator<K, T, A: Aggregate<T>, W, I> {
     slices: Slices,
     aggregate: Arc<A>,
     lateness_ms: i64,
@@ -45,15 +98,21 @@ pub(super) struct WindowOperator<K, T, A: Aggregate<T>, W> {
     firing: Firing<K, A::Accumulator>,
     /// The least end of a window that has contents and was not fired yet.
     next_end: Option<i64>,
+    /// Parts of slices by the end of the first window that combines them, then by start.
+    waiting: BTreeSet<(i64, i64)>,
+    /// The last part that records went to.
+    last_part: Option<(i64, i64)>,
     /// The operator's watermark, for records of splits that were idle.
     watermark: EventTime,
     open: Option<Opened<K, A::Accumulator>>,
-    types: PhantomData<fn(T) -> W>,
+    types: PhantomData<fn(T) -> (W, I)>,
 }
 
 struct Opened<K, V> {
     state: OperatorState,
     slices: SlicedTable<K, V>,
+    /// What the current window has; none where every window is a slice.
+    combined: Option<Combined<K, V>>,
     fired: Table<u16, i64>,
     pending: SlicedTable<K, V>,
     key_groups: KeyGroupCount,
@@ -67,16 +126,25 @@ enum Verdict {
     Gap,
 }
 
-impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> WindowOperator<K, T, A, W> {
-    pub(super) fn new(assigner: Arc<W>, aggregate: Arc<A>, lateness_ms: i64) -> Self {
+impl<K, T, A, W, I> WindowOperator<K, T, A, W, I>
+where
+    K: Key,
+    T: Data,
+    A: Aggregate<T>,
+    W: WindowAssigner,
+    I: Intake<T, A>,
+{
+    pub(super) fn new(assigner: &W, aggregate: Arc<A>, lateness_ms: i64) -> Self {
         WindowOperator {
-            slices: Slices::new(&*assigner),
+            slices: Slices::new(assigner),
             aggregate,
             lateness_ms,
             fired: i64::MIN,
             fired_ahead: Vec::new(),
             firing: Firing::new(),
             next_end: None,
+            waiting: BTreeSet::new(),
+            last_part: None,
             watermark: EventTime::MIN,
             open: None,
             types: PhantomData,
@@ -125,63 +193,89 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> WindowOperator<K, T, A
     fn fire(&mut self, end: i64) -> Result<()> {
         let aggregate = self.aggregate.clone();
         let start = end - self.slices.size();
+        let waiting = self.waiting.split_off(&(end.saturating_add(1), i64::MIN));
+        let entering = std::mem::replace(&mut self.waiting, waiting);
+        self.last_part = None;
         let ahead = std::mem::take(&mut self.fired_ahead);
-        let opened = self.opened()?;
-        let key_groups = opened.key_groups;
+        let Opened { slices, combined, key_groups, .. } = self.opened()?;
         let is_due = |hash: u64| {
-            let group = KeyGroup::of(hash, key_groups);
-            !ahead.iter().any(|&(g, fired)| g == group && end <= fired)
+            let group = || KeyGroup::of(hash, *key_groups);
+            ahead.is_empty() || !ahead.iter().any(|&(g, fired)| g == group() && end <= fired)
         };
-        let parts: Vec<Namespace> = opened
-            .slices
-            .namespaces()
-            .filter(|&Namespace(slice, first)| slice >= start && slice < end && first <= end)
-            .collect();
         let mut window: Vec<Fired<K, A::Accumulator>> = Vec::new();
-        // Where the window has several parts, the place of each key in `window`.
-        let mut places: Table<K, u64> = scratch_table(key_groups)?;
-        for namespace in &parts {
-            let Some(table) = opened.slices.get_slice(*namespace) else { continue };
-            let mut failed = None;
-            table.for_each(|key, hash, accumulator| {
-                if !is_due(hash) || failed.is_some() {
-                    return;
-                }
-                let next = window.len() as u64;
-                let place = match parts.len() {
-                    1 => Ok(next),
-                    _ => places.update(hash, key, || next, |place| *place),
-                };
-                match place {
-                    Ok(place) if place < next => {
-                        aggregate.merge(&mut window[place as usize].accumulator, accumulator);
-                    }
-                    Ok(_) => {
-                        let (key, accumulator) = (key.clone(), accumulator.clone());
-                        window.push(Fired { end, key, hash, accumulator });
-                    }
-                    Err(error) => failed = Some(error),
+        if let Some(combined) = combined {
+            for (first_end, slice) in entering {
+                let part = Namespace(slice, first_end);
+                combined.move_start(first_end - (end - start), slices, &*aggregate)?;
+                let Some(table) = slices.get_slice(part) else { continue };
+                combined.enter(part, table, &*aggregate)?;
+            }
+            combined.move_start(start, slices, &*aggregate)?;
+            combined.for_each(start, &*aggregate, |key, hash, accumulator| {
+                if is_due(hash) {
+                    window.push(Fired { end, key: key.clone(), hash, accumulator });
                 }
             })?;
-            if let Some(error) = failed {
-                return Err(error.into());
-            }
+        } else if let Some(table) = slices.get_slice(Namespace(start, end)) {
+            table.for_each(|key, hash, accumulator| {
+                if is_due(hash) {
+                    let (key, accumulator) = (key.clone(), accumulator.clone());
+                    window.push(Fired { end, key, hash, accumulator });
+                }
+            })?;
         }
+        let is_sorted = combined.is_some();
         self.fired_ahead = ahead.into_iter().filter(|&(_, fired)| fired > end).collect();
-        self.firing.push_window(window)
+        match is_sorted {
+            true => self.firing.extend(window),
+            false => self.firing.push_window(window)?,
+        }
+        self.fired = end;
+        Ok(())
     }
 
-    /// Notes the least end of a window that has contents and was not fired yet.
+    /// Notes the least end of a window that may have contents and was not fired yet.
     fn find_next_end(&mut self) -> Result<()> {
         let (slices, fired) = (self.slices, self.fired);
-        let ends = self
-            .opened()?
-            .slices
-            .namespaces()
-            .map(|Namespace(slice, first)| (slices.next_end(first, fired), slice))
-            .filter(|&(end, slice)| end <= slices.last_end(slice))
-            .map(|(end, _)| end);
-        self.next_end = ends.min();
+        let waiting = self.waiting.iter().filter_map(|&(first, slice)| {
+            let end = slices.next_end(first, fired);
+            (end <= slices.last_end(slice)).then_some(end)
+        });
+        // Where nothing was restored, all that waits has its first window still to come.
+        let waiting = match self.waiting.first() {
+            Some(&(first, _)) if first > fired => Some(first),
+            _ => waiting.min(),
+        };
+        let is_moving = self.opened()?.combined.as_ref().is_some_and(|c| !c.is_empty());
+        let moved = is_moving.then_some(fired.saturating_add(slices.slide()));
+        self.next_end = moved.into_iter().chain(waiting).min();
+        Ok(())
+    }
+
+    /// Notes that a part of a slice has records for windows from `first_end` on.
+    fn expect_part(&mut self, slice: i64, first_end: i64) -> Result<()> {
+        if self.last_part == Some((first_end, slice)) {
+            return Ok(());
+        }
+        self.last_part = Some((first_end, slice));
+        let next_end = self.slices.next_end(first_end, self.fired);
+        self.next_end = Some(self.next_end.map_or(next_end, |next| next.min(next_end)));
+        self.waiting.insert((first_end, slice));
+        if first_end <= self.fired {
+            // The part may have been combined already, which can only be after a restore.
+            self.wait_for_all()?;
+        }
+        Ok(())
+    }
+
+    /// Has the next window combine all parts anew.
+    fn wait_for_all(&mut self) -> Result<()> {
+        let Opened { slices, combined, .. } = self.opened()?;
+        if let Some(combined) = combined {
+            combined.clear()?;
+        }
+        let parts: Vec<_> = slices.namespaces().map(|Namespace(s, first)| (first, s)).collect();
+        self.waiting.extend(parts);
         Ok(())
     }
 
@@ -195,8 +289,7 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> WindowOperator<K, T, A
         let done: Vec<Namespace> = opened
             .slices
             .namespaces()
-            .take_while(|&Namespace(slice, _)| slice < fired)
-            .filter(|&Namespace(slice, _)| slices.last_end(slice) <= fired)
+            .take_while(|&Namespace(slice, _)| slices.last_end(slice) <= fired)
             .collect();
         for namespace in done {
             opened.slices.drop_slice(namespace)?;
@@ -218,14 +311,15 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> WindowOperator<K, T, A
     }
 }
 
-/// A table in memory that belongs to no state.
-fn scratch_table<K: Key, V: Data>(key_groups: KeyGroupCount) -> Result<Table<K, V>> {
-    let range = KeyGroupRange::all(key_groups);
-    Ok(OperatorState::open(BackendConfig::Memory, range, key_groups)?.table(TableId(0)))
-}
-
-impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> Operator for WindowOperator<K, T, A, W> {
-    type In = Keyed<K, T>;
+impl<K, T, A, W, I> Operator for WindowOperator<K, T, A, W, I>
+where
+    K: Key,
+    T: Data,
+    A: Aggregate<T>,
+    W: WindowAssigner,
+    I: Intake<T, A>,
+{
+    type In = Keyed<K, I::Record>;
     type Out = WindowResult<K, A::Out>;
     type Side = T;
 
@@ -255,13 +349,18 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> Operator for WindowOpe
         self.fired_ahead = fired.into_iter().filter(|&(_, f)| f > self.fired).collect();
         let (fired, pending) = (state.table(FIRED), state.sliced(PENDING));
         let key_groups = context.key_group_count;
-        self.open = Some(Opened { state, slices, fired, pending, key_groups });
+        let combined = match self.slices.slide() < self.slices.size() {
+            true => Some(Combined::new(&self.slices, key_groups)?),
+            false => None,
+        };
+        self.open = Some(Opened { state, slices, combined, fired, pending, key_groups });
+        self.wait_for_all()?;
         self.find_next_end()
     }
 
     fn process(
         &mut self,
-        input: &mut Batch<Keyed<K, T>>,
+        input: &mut Batch<Keyed<K, I::Record>>,
         out: &mut Outputs<'_, WindowResult<K, A::Out>, T>,
         context: &mut Context<'_>,
     ) -> Result<()> {
@@ -275,7 +374,10 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> Operator for WindowOpe
                 Verdict::Accepted(first_end) => first_end,
                 verdict => {
                     if let Verdict::Late = verdict {
-                        out.side.push_marked(values[index].value.clone(), times[index], mark);
+                        let late = I::late(&values[index].value).ok_or_else(|| {
+                            Error::bug("records that were combined came too late")
+                        })?;
+                        out.side.push_marked(late, times[index], mark);
                     } else {
                         gap += 1;
                     }
@@ -292,15 +394,14 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> Operator for WindowOpe
                     end += 1;
                 }
             }
-            let next_end = self.slices.next_end(first_end, self.fired);
-            self.next_end = Some(self.next_end.map_or(next_end, |next| next.min(next_end)));
+            self.expect_part(slice.start, first_end)?;
             let aggregate = self.aggregate.clone();
             let run = &values[index..end];
             self.opened()?.slices.slice(Namespace(slice.start, first_end)).update_batch(
                 &hashes[index..end],
                 |i| &run[i].key,
                 || aggregate.create(),
-                |i, accumulator| aggregate.add(accumulator, &run[i].value),
+                |i, accumulator| I::add(&aggregate, accumulator, &run[i].value),
             )?;
             index = end;
         }
@@ -324,7 +425,6 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: WindowAssigner> Operator for WindowOpe
             match self.next_end {
                 Some(end) if self.is_late(end, watermark) => {
                     self.fire(end)?;
-                    self.fired = end;
                     self.drop_slices()?;
                     self.find_next_end()?;
                 }
