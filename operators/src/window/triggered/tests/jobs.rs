@@ -69,7 +69,9 @@ struct Sinks {
 type Ends<T> = (MemorySink<T>, Collected<T>);
 type Total = (u64, i128);
 
-fn total() -> (Count, Sum<fn(&Click) -> i64, Click>) {
+type Totals = (Count, Sum<fn(&Click) -> i64, Click>);
+
+fn total() -> Totals {
     (Count, Sum::of(|click: &Click| i64::from(click.2)))
 }
 
