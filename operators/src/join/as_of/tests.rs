@@ -40,8 +40,6 @@ fn plain_operator(lateness: i64, bucket_ms: i64) -> AsOf {
     AsOfOperator::new(Arc::new(|_, row, _| row.copied()), lateness, bucket_ms)
 }
 
-type LateRow = Either<u32, Keyed<u8, Option<u32>>>;
-
 fn operator(
     lateness: i64,
     bucket_ms: i64,
