@@ -363,10 +363,10 @@ fn expected((left, right): &(Vec<Vec<Click>>, Vec<Vec<Click>>), rules: Rules) ->
     all.sorted()
 }
 
-/// The clicks of both sides and the rules of a seed.
 /// The clicks of one side, by split.
 type Splits = Vec<Vec<Click>>;
 
+/// The clicks of both sides and the rules of a seed.
 fn data(seed: u64) -> ((Splits, Splits), Rules) {
     let mut random = Random::new(seed.wrapping_mul(0x0001_0000_01b3) ^ 0x6a6f_696e);
     let rules = Rules::random(&mut random);
