@@ -3,9 +3,9 @@
 //!
 //! # What there is
 //!
-//! The names are Flink's where Flink has one. The last column is the level of an operator's results:
-//! D4, they are the same for every schedule, parallelism, crash and restart; D2, they may depend on
-//! the order in which records arrive.
+//! The names are Flink's where Flink has one. The last column is the level of an operator's
+//! results: D4, they are the same for every schedule, parallelism, crash and restart; D2, they may
+//! depend on the order in which records arrive.
 //!
 //! | to | call | level |
 //! |---|---|---|
@@ -19,12 +19,14 @@
 //! | bring records into their order | `in_event_order` | D4 |
 //! | drop repeated records | `dedup` with [`Dedup`] | D2, D4 behind `in_event_order` |
 //! | fold all records of a key | `aggregate`, `reduce` | D2 |
-//! | fold by windows of time | `window` with [`Tumbling`], [`Sliding`], [`Session`], [`RecordAligned`], [`GlobalWindow`] | that of the aggregate |
+//! | fold by windows of time | `window` with [`Tumbling`], [`Sliding`], [`Session`] | as aggregate |
+//! | fold by the time before each record, or by all | [`RecordAligned`], [`GlobalWindow`] | the same |
 //! | fold by numbers of records | `window` with [`CountWindow`] | D2 |
 //! | fold by what the clock says | `processing_window` | D2 |
 //! | see a window's records at once | `window(…).process` | D4 |
-//! | see results early, late, again | `window(…).trigger(…)`, `.evictor(…)`; `.updates()`, `.panes()` | D2 |
-//! | fold a stream without keys | `window_all` | that of the aggregate |
+//! | see results early, late, again | `window(…).trigger(…)`: `.updates()`, `.panes()` | D2 |
+//! | leave elements out of a window | `window(…).evictor(…)` | D2 |
+//! | fold a stream without keys | `window_all` | as aggregate |
 //! | join rows of one window | `join(…).window(…)` | D4 |
 //! | join rows of about one time | `interval_join(…).between(…)` | D4 |
 //! | join with a table as it was | `join_table(…).as_of()` | D4 |
@@ -34,7 +36,7 @@
 //! | the same for two streams | `connect(…).process` with [`CoProcessFunction`] | D2 |
 //! | the same beside rules | `connect_broadcast(…).process` | D2 |
 //! | find patterns | `pattern` with [`Pattern`] | D4 |
-//! | correct results | [`Change`]: `to_changes`, `aggregate_changes`, `sink_table` | D2, the final table D4 |
+//! | correct results | [`Change`]: `to_changes`, `aggregate_changes` | D2, final table D4 |
 //!
 //! Every operator that judges lateness gives its late records out as a stream, and counts them.
 //!
