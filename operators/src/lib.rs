@@ -19,8 +19,8 @@
 //! | bring records into their order | `in_event_order` | D4 |
 //! | drop repeated records | `dedup` with [`Dedup`] | D2, D4 behind `in_event_order` |
 //! | fold all records of a key | `aggregate`, `reduce` | D2 |
-//! | fold by windows of time | `window` with [`Tumbling`], [`Sliding`], [`Session`] | as aggregate |
-//! | fold by the time before each record, or by all | [`RecordAligned`], [`GlobalWindow`] | the same |
+//! | fold by windows of time | `window`: [`Tumbling`], [`Sliding`], [`Session`] | as aggregate |
+//! | fold the time before each record, or all | [`RecordAligned`], [`GlobalWindow`] | the same |
 //! | fold by numbers of records | `window` with [`CountWindow`] | D2 |
 //! | fold by what the clock says | `processing_window` | D2 |
 //! | see a window's records at once | `window(…).process` | D4 |
