@@ -8,8 +8,6 @@
 //! | [`KeyedStream::join_table`], `latest()` | a row and the version at its arrival | D2 |
 //! | [`KeyedStream::connect`], `inner_join(…)` | all rows of one key, for good | D4 |
 //!
-//! [table]: KeyedStream::join_table
-//!
 //! Rows that are late for a join go to [`JoinOutput::late_left`] and [`JoinOutput::late_right`].
 //! The results of a join that judges lateness carry no late mark: the join holds its watermark
 //! back so far that none of them can be behind it.
