@@ -7,7 +7,8 @@ pub use thalweg_engine::options::JobOptions;
 pub use thalweg_engine::time::{days, hours, millis, minutes, seconds};
 pub use thalweg_engine::{Data, Element, EventTime, Key};
 pub use thalweg_operators::{
-    Aggregate, Count, CountWindow, GlobalWindow, Job, Keyed, KeyedStream, Max, Mean, Min,
-    ProcessContext, ProcessFunction, RecordAligned, Reduce, Session, Sliding, Stream, Sum,
-    Tumbling, Watermarks, Window, WindowResult,
+    Aggregate, ApproxDistinct, AsyncMap, Change, Count, CountWindow, Dedup, Either, FloatSum,
+    GlobalWindow, Job, Keyed, KeyedStream, Max, MaxBy, Mean, Min, MinBy, OnError, Pattern,
+    ProcessContext, ProcessFunction, Quantiles, RecordAligned, Reduce, Session, Skip, Sliding,
+    Stream, Sum, TopN, Tumbling, Watermarks, Window, WindowResult,
 };

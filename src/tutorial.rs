@@ -87,6 +87,71 @@
 //! parallelism and after every crash, and `plan` shows level D4 for such a job: the same results
 //! for every schedule. Late records are counted even if nobody asks for them.
 //!
+//! # Two streams, and patterns
+//!
+//! A join takes two streams that have keys of one type. Which rows meet is a matter of their times:
+//! in the same window ([`join`](crate::KeyedStream::join)), not too far apart
+//! ([`interval_join`](crate::KeyedStream::interval_join)), or a row and the version of a table that
+//! held at its time ([`join_table`](crate::KeyedStream::join_table)). Late rows of each side are a
+//! stream of their own, and results are never late for what stands behind.
+//!
+//! ```
+//! use thalweg::prelude::*;
+//!
+//! // (customer, minute)
+//! let orders = vec![("ann", 0), ("bob", 5), ("ann", 50)];
+//! let payments = vec![("ann", 10), ("bob", 90)];
+//! let (sink, unpaid) = memory::sink();
+//! let job = |job: &Job| {
+//!     let by_customer = |name: &str, rows: &Vec<(&str, i64)>| {
+//!         let rows = rows.iter().map(|(who, minute)| (who.to_string(), *minute)).collect();
+//!         job.source(name, memory::source(rows))
+//!             .event_time(|row| row.1 * 60_000, Watermarks::bounded_out_of_orderness(minutes(5)))
+//!             .key_by(|row: &(String, i64)| row.0.clone())
+//!     };
+//!     let orders = by_customer("orders", &orders);
+//!     let joined = orders
+//!         .interval_join(&by_customer("payments", &payments))
+//!         .between(minutes(0), minutes(30))
+//!         .left("paid", |_, order, payment| (order.clone(), payment.is_some()));
+//!     let unpaid = joined.results().filter_map(|(order, is_paid)| (!is_paid).then_some(order));
+//!     unpaid.sink("unpaid", sink.clone());
+//!     Ok(())
+//! };
+//! thalweg::execute("orders", job, &JobOptions::default())?;
+//! let mut unpaid = unpaid.take();
+//! unpaid.sort();
+//! assert_eq!(unpaid, [("ann".to_owned(), 50), ("bob".to_owned(), 5)]);
+//! # Ok::<(), thalweg::Error>(())
+//! ```
+//!
+//! A [`Pattern`](crate::Pattern) looks for events of one key that follow each other, in event time:
+//!
+//! ```
+//! use thalweg::prelude::*;
+//!
+//! // (card, amount, second)
+//! let payments: Vec<(u32, u32, i64)> = vec![(7, 1, 0), (8, 700, 3), (7, 900, 20), (7, 800, 200)];
+//! let (sink, alerts) = memory::sink();
+//! let job = |job: &Job| {
+//!     let tried_then_used = Pattern::begin("tried", |p: &(u32, u32, i64)| p.1 < 5)
+//!         .followed_by("used", |p| p.1 > 500)
+//!         .within(seconds(60));
+//!     job.source("payments", memory::source(payments.clone()))
+//!         .event_time(|p| p.2 * 1_000, Watermarks::monotonic())
+//!         .key_by(|p| p.0)
+//!         .pattern("fraud", tried_then_used)
+//!         .select(|found| (found.key, found.events("used")[0].1))
+//!         .sink("alerts", sink.clone());
+//!     Ok(())
+//! };
+//! thalweg::execute("fraud", job, &JobOptions::default())?;
+//! assert_eq!(alerts.take(), [(7, 900)]);
+//! # Ok::<(), thalweg::Error>(())
+//! ```
+//!
+//! [The operators](thalweg_operators) are all in one table, with what their results may depend on.
+//!
 //! # State and checkpoints
 //!
 //! Behind `key_by`, all records of a key are seen by one subtask, in order. Aggregates keep one

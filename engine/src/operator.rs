@@ -12,8 +12,8 @@
 //!   after the watermark that is being worked at, too.
 //! * `on_time` is called when the time it has asked for has come, or its notifier was used: with
 //!   empty outputs, at any moment between two other calls.
-//! * `before_barrier` is called with empty outputs until it is `Done`; then `snapshot` follows, with
-//!   no record in between.
+//! * `before_barrier` is called with empty outputs until it is `Done`; then `snapshot` follows,
+//!   with no record in between.
 //! * `snapshot` may be called between two calls of `advance` that gave [`Advance::More`]: what is
 //!   still to be given out is part of the operator's state.
 

@@ -3,8 +3,8 @@
 //! Modes: records one by one and all at once; outputs that are full after one record; a snapshot
 //! and restore into new instances after every step, also in the middle of a watermark's work; and
 //! one instance becoming two and one again. Operators that ask for a wake-up get it when the script
-//! moves the time. Records have the identities of one split, in the order of the script. Every call must make progress. After an idea of
-//! Hazelcast Jet (`TestSupport`).
+//! moves the time. Records have the identities of one split, in the order of the script. Every call
+//! must make progress. After an idea of Hazelcast Jet (`TestSupport`).
 //!
 //! What it cannot see: channels, alignment, and anything between operators; that is the
 //! simulator's part.

@@ -64,8 +64,8 @@ impl fmt::Display for EventTime {
     }
 }
 
-/// What the clock says, in milliseconds, as the driver's decider gave it: since the Unix epoch where
-/// the clock is real, since the first start where it is simulated.
+/// What the clock says, in milliseconds, as the driver's decider gave it: since the Unix epoch
+/// where the clock is real, since the first start where it is simulated.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]

@@ -56,9 +56,12 @@ fn counted<T: Element>(results: &Stream<T>) -> sink::Count {
     count
 }
 
+/// A kind of operator in a job that counts its results.
+type Measured = fn(&Numbers) -> sink::Count;
+
 fn main() {
     let records = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(5_000_000);
-    let kinds: [(&str, fn(&Numbers) -> sink::Count); 7] = [
+    let kinds: [(&str, Measured); 7] = [
         ("running count", |n| counted(&n.aggregate("count", Count))),
         ("tumbling, 1 min", |n| {
             let windows = n.window(Tumbling::of(Duration::from_mins(1)));

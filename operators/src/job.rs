@@ -56,8 +56,8 @@ impl Job {
         Stream::new(self.clone(), node, Port::Main)
     }
 
-    /// Adds an operator behind a combiner: `records` makes the one for plans that leave the combiner
-    /// out, `parts` the one for those that do not.
+    /// Adds an operator behind a combiner: `records` makes the one for plans that leave the
+    /// combiner out, `parts` the one for those that do not.
     pub(crate) fn operator_behind_combiner<O, C>(
         &self,
         combined: &Stream<C::In>,

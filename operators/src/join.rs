@@ -2,11 +2,11 @@
 //!
 //! | join | pairs | level |
 //! |---|---|---|
-//! | [`join`](KeyedStream::join) | rows of one key in the same window | D4 |
-//! | [`interval_join`](KeyedStream::interval_join) | rows whose times are not too far apart | D4 |
-//! | [`join_table`](KeyedStream::join_table)`.as_of()` | a row and the table's version of its time | D4 |
-//! | [`join_table`](KeyedStream::join_table)`.latest()` | a row and the version at its arrival | D2 |
-//! | [`connect`](KeyedStream::connect)`.inner_join(…)` | all rows of one key, for good | D4 |
+//! | [`KeyedStream::join`] | rows of one key in the same window | D4 |
+//! | [`KeyedStream::interval_join`] | rows whose times are not too far apart | D4 |
+//! | [`KeyedStream::join_table`], `as_of()` | a row and the version of its time | D4 |
+//! | [`KeyedStream::join_table`], `latest()` | a row and the version at its arrival | D2 |
+//! | [`KeyedStream::connect`], `inner_join(…)` | all rows of one key, for good | D4 |
 //!
 //! Rows that are late for a join go to [`JoinOutput::late_left`] and [`JoinOutput::late_right`].
 //! The results of a join that judges lateness carry no late mark: the join holds its watermark

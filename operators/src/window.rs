@@ -158,6 +158,9 @@ impl<K, T, W> WindowedStream<K, T, W> {
     }
 }
 
+/// What reaches a window operator from a combiner.
+type CombinedRecord<K, T, A> = Keyed<K, Part<T, <A as Aggregate<T>>::Accumulator>>;
+
 impl<K: Key, T: Data, W: WindowAssigner> WindowedStream<K, T, W> {
     /// Windows stay open this much longer, and give out their results that much later.
     #[must_use]
@@ -208,7 +211,7 @@ impl<K: Key, T: Data, W: WindowAssigner> WindowedStream<K, T, W> {
         &self,
         behind: &OperatorSpec,
         aggregate: &Arc<A>,
-    ) -> Option<Stream<Keyed<K, Part<T, A::Accumulator>>>> {
+    ) -> Option<Stream<CombinedRecord<K, T, A>>> {
         if behind.level != Level::D4 {
             return None;
         }

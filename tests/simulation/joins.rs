@@ -40,7 +40,7 @@ impl Rules {
 
     /// Every fourth record of the table is a deletion.
     fn version(click: &Click) -> Option<u64> {
-        (click.id % 4 > 0).then_some(click.id)
+        (!click.id.is_multiple_of(4)).then_some(click.id)
     }
 }
 
@@ -363,8 +363,11 @@ fn expected((left, right): &(Vec<Vec<Click>>, Vec<Vec<Click>>), rules: Rules) ->
     all.sorted()
 }
 
+/// The clicks of one side, by split.
+type Splits = Vec<Vec<Click>>;
+
 /// The clicks of both sides and the rules of a seed.
-fn data(seed: u64) -> ((Vec<Vec<Click>>, Vec<Vec<Click>>), Rules) {
+fn data(seed: u64) -> ((Splits, Splits), Rules) {
     let mut random = Random::new(seed.wrapping_mul(0x0001_0000_01b3) ^ 0x6a6f_696e);
     let rules = Rules::random(&mut random);
     let mut side = |first: u64| {

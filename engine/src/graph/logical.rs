@@ -106,6 +106,8 @@ pub struct NodeInfo {
     pub needs_event_time: bool,
     /// True if it orders records by their identities.
     pub needs_record_ids: bool,
+    /// True if its side output has results too: then the main output may be left unused.
+    pub has_side_results: bool,
     /// True if it only prepares records for the exchange behind it: plans without that exchange
     /// leave it out.
     pub prepares_exchange: bool,
@@ -150,6 +152,8 @@ pub struct OperatorSpec {
     pub parallelism: Option<usize>,
     /// True if it orders records by their identities: sources in front of it attach them.
     pub needs_record_ids: bool,
+    /// True if its side output has results too: then the main output may be left unused.
+    pub has_side_results: bool,
     /// True if it only prepares records for the exchange behind it; the operator there must have
     /// been given a variant for each case by [`JobGraph::set_combined`].
     pub prepares_exchange: bool,
@@ -172,6 +176,7 @@ impl OperatorSpec {
             needs_event_time: false,
             parallelism: None,
             needs_record_ids: false,
+            has_side_results: false,
             prepares_exchange: false,
             level: Level::D4,
             problems: Vec::new(),
@@ -242,6 +247,7 @@ impl JobGraph {
             assigns_event_time: false,
             needs_event_time: false,
             needs_record_ids: false,
+            has_side_results: false,
             prepares_exchange: false,
             level: Level::D4,
             problems: Vec::new(),
@@ -268,6 +274,7 @@ impl JobGraph {
             assigns_event_time: spec.assigns_event_time,
             needs_event_time: spec.needs_event_time,
             needs_record_ids: spec.needs_record_ids,
+            has_side_results: spec.has_side_results,
             prepares_exchange: spec.prepares_exchange,
             level: spec.level,
             problems: spec.problems,
@@ -305,6 +312,7 @@ impl JobGraph {
             assigns_event_time: false,
             needs_event_time: false,
             needs_record_ids: false,
+            has_side_results: false,
             prepares_exchange: false,
             level: Level::D4,
             problems: Vec::new(),

@@ -65,7 +65,9 @@ impl JobGraph {
 
     fn validate_consumed(&self, node: NodeId) -> Result<()> {
         let info = self.info(node);
-        let is_consumed = self.outputs(node).iter().any(|(_, edge)| edge.port == Port::Main);
+        // Of an operator with an own stream on its side, such as updates, that may be all.
+        let uses_port = |port| self.outputs(node).iter().any(|(_, edge)| edge.port == port);
+        let is_consumed = uses_port(Port::Main) || (info.has_side_results && uses_port(Port::Side));
         if info.kind != NodeKind::Sink && !is_consumed {
             return Err(Error::config(format!(
                 "the stream of {} leads nowhere: add a `.sink(…)`, or remove the operator",

@@ -188,7 +188,8 @@ where
         let mut marks = Marks::of(&input.behind);
         let (groups, group_count) = self.opened()?.key_groups;
         for (i, record) in input.values.drain(..count).enumerate() {
-            // Without keys any group of this subtask will do; its number is a hash that leads to it.
+            // Without keys any group of this subtask will do. Its number is a hash that leads to
+            // it.
             let spread = groups.start + (i % usize::from(groups.end - groups.start)) as u16;
             let hash = input.hashes.get(i).copied();
             let hash = hash.filter(|&hash| groups.contains(KeyGroup::of(hash, group_count)));

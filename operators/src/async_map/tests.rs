@@ -100,7 +100,7 @@ fn simulate(seed: u64, how: AsyncMap, asked: &Arc<AtomicU64>) -> (Vec<u64>, u64,
                 let attempt = asked.fetch_add(1, Ordering::Relaxed);
                 async move {
                     Slow((n % 5) as u32).await;
-                    if (n + attempt) % 4 == 0 { Err("not now") } else { Ok(n) }
+                    if (n + attempt).is_multiple_of(4) { Err("not now") } else { Ok(n) }
                 }
             });
         let counts =

@@ -109,8 +109,8 @@ macro_rules! context_methods {
             self.moment.mark
         }
 
-        /// Which record it is, for functions that say `NEEDS_RECORD_IDS`; otherwise, and in a timer,
-        /// the least of all.
+        /// Which record it is, for functions that say `NEEDS_RECORD_IDS`; otherwise, and in a
+        /// timer, the least of all.
         pub fn record_id(&self) -> RecordId {
             self.moment.id.unwrap_or_default()
         }

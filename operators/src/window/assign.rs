@@ -2,9 +2,10 @@
 
 use thalweg_engine::EventTime;
 
-use super::{Window, WindowAssigner};
+use super::{GlobalWindow, Session, Window, WindowAssigner};
 
-/// Into which windows a record goes. Every [`WindowAssigner`] is one; others are written by hand.
+/// Into which windows a record goes: those of every [`WindowAssigner`], [`Session`],
+/// [`GlobalWindow`], or others that a user writes.
 pub trait Assign<T>: Send + Sync + 'static {
     /// Adds the windows of a record to `windows`, in ascending order. Windows that merge are one
     /// per record. A window that ends at [`EventTime::MAX`] has no end.
@@ -45,7 +46,43 @@ impl<T, W: WindowAssigner> Assign<T> for W {
         windows[first..].reverse();
     }
 
+    fn problem(&self) -> Option<String> {
+        WindowAssigner::problem(self)
+    }
+
     fn name(&self) -> &'static str {
         WindowAssigner::name(self)
+    }
+}
+
+impl<T: 'static> Assign<T> for Session<T> {
+    fn assign(&self, record: &T, time: EventTime, windows: &mut Vec<Window>) {
+        windows.push(Window { start: time, end: time.shifted(self.gap_of(record)) });
+    }
+
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn problem(&self) -> Option<String> {
+        Session::problem(self)
+    }
+
+    fn name(&self) -> &'static str {
+        "session window"
+    }
+}
+
+impl<T> Assign<T> for GlobalWindow {
+    fn assign(&self, _record: &T, _time: EventTime, windows: &mut Vec<Window>) {
+        windows.push(Window { start: EventTime::MIN, end: EventTime::MAX });
+    }
+
+    fn needs_event_time(&self) -> bool {
+        false
+    }
+
+    fn name(&self) -> &'static str {
+        "global window"
     }
 }

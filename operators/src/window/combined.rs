@@ -19,8 +19,8 @@
 //! accumulators and √(size / slide) more for chunks, and the entries of one chunk's slices.
 //!
 //! # Invariants
-//! * I1 What a key gives depends on what is in its slices, not on when that was restored: blocks lie
-//!   on a fixed grid, and slices enter in order of (first end, start).
+//! * I1 What a key gives depends on what is in its slices, not on when that was restored: blocks
+//!   lie on a fixed grid, and slices enter in order of (first end, start).
 //! * I2 A part that enters its slice after the slice's block became the front (a record late for
 //!   the first windows only) is kept beside it, per key.
 //! * I3 All of this can be rebuilt from the slices: it is no state. Entering all slices again does.

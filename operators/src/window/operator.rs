@@ -8,8 +8,9 @@
 //! * I3: a window of one key group is fired when its end is greater than the group's `fired`, and
 //!   not otherwise: after a restore key groups may have come differently far.
 //! * I4: a slice is dropped when the last window over it has been fired.
-//! * I5: `waiting` names the parts of slices (I1) that no window fired so far combines. Where windows
-//!   overlap, `combined` has all the others, and each window adds those that it is the first for.
+//! * I5: `waiting` names the parts of slices (I1) that no window fired so far combines. Where
+//!   windows overlap, `combined` has all the others, and each window adds those that it is the
+//!   first for.
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;

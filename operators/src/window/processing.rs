@@ -16,8 +16,8 @@
 //! ```
 //!
 //! Results depend on when and how fast the job runs: level D2. No record is late. At the end of the
-//! input the windows that are open give out what they hold (Flink drops it). After a restart windows
-//! whose end has passed give out their results at once.
+//! input the windows that are open give out what they hold (Flink drops it). After a restart
+//! windows whose end has passed give out their results at once.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;

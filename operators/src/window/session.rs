@@ -61,7 +61,7 @@ impl<T> Session<T> {
         Session { gap: Gap::By(Arc::new(gap)) }
     }
 
-    fn problem(&self) -> Option<String> {
+    pub(super) fn problem(&self) -> Option<String> {
         match self.gap {
             Gap::Fixed(gap) if gap < 1 => {
                 Some("the gap of a session must be a millisecond at least".to_owned())
@@ -71,7 +71,7 @@ impl<T> Session<T> {
     }
 
     #[inline]
-    fn gap_of(&self, record: &T) -> i64 {
+    pub(super) fn gap_of(&self, record: &T) -> i64 {
         match &self.gap {
             Gap::Fixed(gap) => *gap,
             Gap::By(gap) => window_millis(gap(record)).max(1),

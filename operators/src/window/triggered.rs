@@ -56,8 +56,8 @@ pub enum Lateness {
     /// depend on scheduling.
     #[default]
     AtSplit,
-    /// By the operator's watermark, as Flink does: a record is late if its window, merged with those
-    /// it touches, is final. Depends on scheduling: level D2.
+    /// By the operator's watermark, as Flink does: a record is late if its window, merged with
+    /// those it touches, is final. Depends on scheduling: level D2.
     AtOperator,
 }
 
@@ -210,6 +210,7 @@ impl<K: Key, T: Data, W: Assign<T>, Tr: Trigger<T>> TriggeredWindow<K, T, W, Tr>
             || self.evictor.is_some()
             || !self.trigger.is_accumulating();
         spec.level = if depends_on_order { Level::D2 } else { Level::D4 };
+        spec.has_side_results = true;
         spec.problems.extend(self.assigner.problem());
         if self.assigner.merges() && !self.trigger.can_merge() {
             let problem = "windows that merge need a trigger that can: `on_merge` and `can_merge`";

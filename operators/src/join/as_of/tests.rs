@@ -11,6 +11,7 @@ use crate::join::testing::{self, Read, Splits, Watched, at};
 use crate::stream::{Either, Keyed};
 
 type Record = Keyed<u8, Either<u32, Option<u32>>>;
+type Late = Either<u32, Keyed<u8, Option<u32>>>;
 
 /// Every third version is a deletion.
 fn version(number: u32) -> Option<u32> {
@@ -43,8 +44,7 @@ fn operator(
     lateness: i64,
     bucket_ms: i64,
     is_outer: bool,
-) -> impl Operator<In = Record, Out = (u32, Option<u32>), Side = Either<u32, Keyed<u8, Option<u32>>>>
-{
+) -> impl Operator<In = Record, Out = (u32, Option<u32>), Side = Late> {
     let f = move |_: &u8, a: Option<&u32>, v: Option<&u32>| {
         (is_outer || v.is_some()).then_some((*a?, v.copied()))
     };

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::*;
 use crate::aggregate::{Count, Sum};
-use crate::window::Tumbling;
 use crate::window::function::WindowFunction;
 use crate::window::function::{Always, Closure, FoldElements, Folded, Listed, WindowContents};
 use crate::window::trigger::{
@@ -14,6 +13,7 @@ use crate::window::trigger::{
     ProcessingTimeTrigger, Purging, TriggerContext, TriggerResult,
 };
 use crate::window::{CountEvictor, Evictor, TimeEvictor};
+use crate::window::{GlobalWindow, Tumbling};
 
 fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -38,19 +38,6 @@ fn shown(given: &Given) -> Vec<String> {
     shown
 }
 
-/// One window for all time.
-struct Always1;
-
-impl<T> Assign<T> for Always1 {
-    fn assign(&self, _record: &T, _time: EventTime, windows: &mut Vec<Window>) {
-        windows.push(Window { start: EventTime::MIN, end: EventTime::MAX });
-    }
-
-    fn name(&self) -> &'static str {
-        "all time"
-    }
-}
-
 fn sum() -> Sum<fn(&u32) -> i64, u32> {
     Sum::of(|value: &u32| i64::from(*value))
 }
@@ -60,7 +47,7 @@ fn count_windows_are_a_purging_count_without_an_end() {
     let mut script: Vec<_> = (1..=7).map(|n| record(1, n, i64::from(n))).collect();
     script.extend([watermark(50), Input::Watermark(EventTime::MAX)]);
     let trigger = Purging::of(CountTrigger::of(3));
-    let given = Verified::new(Always1, Folded(sum()), trigger).given(&script);
+    let given = Verified::new(GlobalWindow, Folded(sum()), trigger).given(&script);
     // The last pane holds the record that no full window has.
     assert_eq!(shown(&given), ["0: 6 Early", "1: 15 Early", "2: 7 OnTime final"]);
     assert_eq!(given.main.len(), 1);
@@ -74,7 +61,7 @@ fn sliding_count_windows_are_a_count_with_an_evictor() {
     script.push(Input::Watermark(EventTime::MAX));
     let evictor: Option<Arc<dyn Evictor<u32>>> = Some(Arc::new(CountEvictor::of(3)));
     let holding = Listed { function: FoldElements(sum()), evictor };
-    let given = Verified::new(Always1, holding, CountTrigger::of(2)).given(&script);
+    let given = Verified::new(GlobalWindow, holding, CountTrigger::of(2)).given(&script);
     assert_eq!(shown(&given), ["0: 3 Early", "1: 9 Early", "2: 15 Early"]);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::aggregate::Count;
 use crate::window::function::{Always, Closure, Folded, Listed, WindowContents};
-use crate::window::operator::WindowOperator;
+use crate::window::operator::{Records, WindowOperator};
 use crate::window::pane::{Pane, PaneInfo, PaneTiming};
 use crate::window::trigger::{CountTrigger, EarlyAndLate, EventTimeTrigger, Never, Purging};
 use crate::window::{CountEvictor, Sliding};
@@ -42,7 +42,7 @@ impl Case {
         let hash = |record: &Record| hash_key(&record.key).expect("a number has a hash");
         let make = || {
             let aggregate = Arc::new(Count);
-            WindowOperator::<u8, u32, Count, _>::new(assigner.clone(), aggregate, self.lateness)
+            WindowOperator::<u8, u32, Count, _, Records>::new(&*assigner, aggregate, self.lateness)
         };
         verify_operator(make, Some(&hash), &self.script).expect("all modes agree")
     }

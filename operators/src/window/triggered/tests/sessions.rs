@@ -1,26 +1,16 @@
 //! Windows that merge: sessions, with triggers and updates.
 
+use std::time::Duration;
+
 use super::*;
 use crate::aggregate::Count;
+use crate::window::Session;
 use crate::window::function::Folded;
 use crate::window::trigger::{CountTrigger, EarlyAndLate, EventTimeTrigger, Never};
 
 /// Sessions of a gap.
-#[derive(Clone, Copy)]
-struct Sessions(i64);
-
-impl<T> Assign<T> for Sessions {
-    fn assign(&self, _record: &T, time: EventTime, windows: &mut Vec<Window>) {
-        windows.push(Window { start: time, end: time.shifted(self.0) });
-    }
-
-    fn merges(&self) -> bool {
-        true
-    }
-
-    fn name(&self) -> &'static str {
-        "sessions"
-    }
+fn sessions(gap: i64) -> Session<u32> {
+    Session::with_gap(Duration::from_millis(gap as u64))
 }
 
 /// The sessions of the records that are on time.
@@ -62,18 +52,18 @@ fn sessions_merge_with_their_triggers_and_updates() {
             assert_eq!(table_of(&given.side), rows_of(&given.main), "updates of seed {seed}");
         };
         let early = EarlyAndLate::new().early_every_records(2).late_every_record();
-        let every = std::time::Duration::from_millis(3);
+        let every = Duration::from_millis(3);
         let continuous = EarlyAndLate::new().early_every(every).late_every_records(2);
-        let sessions = Sessions(gap);
-        check(Verified::new(sessions, Folded(Count), Never).lateness_ms(lateness).given(&script));
-        let verified = Verified::new(sessions, Folded(Count), EventTimeTrigger);
+        let sessions = || sessions(gap);
+        check(Verified::new(sessions(), Folded(Count), Never).lateness_ms(lateness).given(&script));
+        let verified = Verified::new(sessions(), Folded(Count), EventTimeTrigger);
         check(verified.lateness_ms(lateness).given(&script));
-        check(Verified::new(sessions, Folded(Count), early).lateness_ms(lateness).given(&script));
-        let verified = Verified::new(sessions, Folded(Count), continuous);
+        check(Verified::new(sessions(), Folded(Count), early).lateness_ms(lateness).given(&script));
+        let verified = Verified::new(sessions(), Folded(Count), continuous);
         check(verified.lateness_ms(lateness).given(&script));
-        let verified = Verified::new(sessions, Folded(Count), CountTrigger::of(2));
+        let verified = Verified::new(sessions(), Folded(Count), CountTrigger::of(2));
         check(verified.lateness_ms(lateness).given(&script));
-        let verified = Verified::new(sessions, Folded(Count), EventTimeTrigger);
+        let verified = Verified::new(sessions(), Folded(Count), EventTimeTrigger);
         let given = verified.lateness_ms(lateness).uses(Uses(true, false, false)).given(&script);
         assert_eq!(given.main, results, "results alone, seed {seed}");
     }
@@ -89,7 +79,7 @@ fn a_record_between_two_sessions_takes_one_back() {
         Input::Watermark(EventTime::MAX),
     ];
     let trigger = CountTrigger::of(1);
-    let given = Verified::new(Sessions(10), Folded(Count), trigger).given(&script);
+    let given = Verified::new(sessions(10), Folded(Count), trigger).given(&script);
     assert_eq!(given.main, [result(1, (0, 30), 3)]);
     let kinds: Vec<String> = of_kind(&given.side, "Update")
         .into_iter()
@@ -111,7 +101,7 @@ fn at_the_operator_a_session_is_late_if_what_it_merges_into_is_final() {
         behind(2, 3, 1, 12),
         Input::Watermark(EventTime::MAX),
     ];
-    let verified = Verified::new(Sessions(10), Folded(Count), EventTimeTrigger);
+    let verified = Verified::new(sessions(10), Folded(Count), EventTimeTrigger);
     let given = Verified { lateness: Lateness::AtOperator, ..verified }.given(&script);
     assert_eq!(given.main, [result(1, (0, 18), 3)]);
     assert_eq!(of_kind(&given.side, "Late"), ["3 at 1 behind 12"]);
