@@ -11,9 +11,9 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use mimalloc::MiMalloc;
+use thalweg::JobMain;
 use thalweg::clap::{self, Args};
 use thalweg::prelude::*;
-use thalweg::{Either, JobMain};
 
 mod generate;
 mod records;

@@ -125,7 +125,7 @@ impl Given {
     }
 }
 
-fn source<T: Data>(job: &Job, name: &str, splits: &[Vec<T>]) -> Stream<T> {
+fn source<T: Data + Sync>(job: &Job, name: &str, splits: &[Vec<T>]) -> Stream<T> {
     (*job.source(name, memory::from_splits(splits.to_vec()))).clone()
 }
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use mimalloc::MiMalloc;
 use thalweg::clap::{self, Args};
 use thalweg::prelude::*;
-use thalweg::{ApproxDistinct, CountDistinct, JobMain, MinBy, TopN};
+use thalweg::{CountDistinct, JobMain};
 
 mod click;
 mod report;
