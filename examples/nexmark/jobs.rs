@@ -61,15 +61,27 @@ fn answer<E: EventRecord>(events: Events<'_>, query: Query, output: &Output) {
         }
         Query::Q3 => sellers::q3(&events.sellers_and_auctions::<E>(), output),
         Query::Q4 => maxima::q4(&events.auctions_and_offers::<E>(), output),
-        Query::Q5 => windowed::q5(&events.bids::<E, _>(|bid| bid.auction), output),
+        Query::Q5 => windowed::q5(&events.bids::<E, _>(auction), output),
         Query::Q7 => windowed::q7(&events.bids::<E, _>(Offer::of), output),
         Query::Q8 => sellers::q8(&events.sellers_and_auctions::<E>(), output),
-        Query::Q11 => windowed::q11(&events.bids::<E, _>(|bid| bid.bidder), output),
+        Query::Q11 => windowed::q11(&events.bids::<E, _>(bidder), output),
         Query::Q18 => tables::q18(&events.placed_bids::<E>(), output),
         Query::Q19 => tables::q19(&events.candidates::<E>(), output),
-        Query::Wc => windowed::wc(&events.bids::<E, _>(|bid| bid.bidder), output),
-        Query::State => tables::state(&events.bids::<E, _>(|bid| bid.auction), output),
+        Query::Wc => windowed::wc(&events.bids::<E, _>(bidder), output),
+        Query::State => tables::state(&events.bids::<E, _>(auction), output),
     }
+}
+
+// Named, so that queries that look at the same column share what is compiled for it.
+
+#[inline]
+fn auction(bid: &Bid) -> u64 {
+    bid.auction
+}
+
+#[inline]
+fn bidder(bid: &Bid) -> u64 {
+    bid.bidder
 }
 
 /// The source of a job.

@@ -123,3 +123,24 @@ impl Aggregate<Raised> for Fetched {
         *fetched
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Fetched, Raised};
+    use thalweg::Aggregate as _;
+
+    #[test]
+    fn a_raise_takes_the_place_of_the_price_before() {
+        let raised = |replaced, price| Raised { category: 10, replaced, price };
+        let sum = |raises: &[Raised]| {
+            let mut fetched = Fetched.create();
+            raises.iter().for_each(|raised| Fetched.add(&mut fetched, raised));
+            fetched
+        };
+        let (first, second) = ([raised(None, 7), raised(Some(7), 9)], [raised(None, 0)]);
+        assert_eq!(sum(&first), (9, 1));
+        let mut both = sum(&first);
+        Fetched.merge(&mut both, &sum(&second));
+        assert_eq!((both, both), (Fetched.finish(&both), (9, 2)));
+    }
+}
