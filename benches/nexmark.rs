@@ -7,7 +7,8 @@ use std::process::{Command, ExitCode};
 
 use serde::Deserialize;
 
-const QUERIES: [&str; 9] = ["q0", "q1", "q2", "q5", "q7", "q18", "q19", "wc", "state"];
+const QUERIES: [&str; 13] =
+    ["q0", "q1", "q2", "q3", "q4", "q5", "q7", "q8", "q11", "q18", "q19", "wc", "state"];
 const PARALLELISMS: [&str; 2] = ["1", "2"];
 
 /// The columns of a line of the job that the table shows.

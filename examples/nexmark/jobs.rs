@@ -1,20 +1,25 @@
-//! The queries as jobs: one function each, from the stream of events to its results.
+//! The queries as jobs: one function each, from the columns that it needs to its results.
 //!
-//! Event time is assigned to the whole stream right behind the source; the queries filter after
-//! it, so that a watermark does not depend on what a query looks at. What crosses an exchange is
-//! cut down to the columns that the query needs first.
+//! Event time is assigned to the whole stream right behind the source, so that a watermark does
+//! not depend on what a query looks at. The next step cuts events down to the columns of the
+//! query: less crosses an exchange, and what follows is compiled once, whatever way events are
+//! passed.
 
 use thalweg::connectors::memory;
+use thalweg::connectors::rate::limit_source;
+use thalweg::engine::Element;
 use thalweg::engine::time::millis;
-use thalweg::{Error, Job, Result, Stream, Watermarks};
+use thalweg::{Either, Job, Stream, Watermarks};
 
-use crate::event::Event;
+use crate::event::{Bid, Event};
 use crate::output::Output;
 use crate::query::{AUCTION_DIVISOR, Query};
-use crate::record::{BidRecord, EventRecord};
-use crate::rows::AuctionPrice;
+use crate::record::{BidRecord as _, EventRecord, Offer, Offered, PlacedBid, Seller};
+use crate::rows::{AuctionPrice, Candidate};
 
 mod greatest;
+mod maxima;
+mod sellers;
 mod tables;
 mod windowed;
 
@@ -29,80 +34,132 @@ pub(crate) struct Input {
     pub(crate) bound_ms: u64,
     /// Whether events are cloned behind the source, and passed owned.
     pub(crate) is_owned: bool,
+    /// How many events may be read per second.
+    pub(crate) events_per_second: Option<u64>,
 }
 
 /// Adds `query` over `input` to a job.
-///
-/// # Errors
-/// The query has no job yet.
-pub(crate) fn build(job: &Job, query: Query, input: Input, output: &Output) -> Result<()> {
+pub(crate) fn build(job: &Job, query: Query, input: Input, output: &Output) {
+    let events = Events { job, input };
     if input.is_owned {
-        answer::<Event>(job, query, input, output)
+        answer::<Event>(events, query, output);
     } else {
-        answer::<&'static Event>(job, query, input, output)
+        answer::<&'static Event>(events, query, output);
     }
 }
 
-fn answer<E: EventRecord>(job: &Job, query: Query, input: Input, output: &Output) -> Result<()> {
-    let bids = || events::<E>(job, input).filter_map(E::into_bid);
+fn answer<E: EventRecord>(events: Events<'_>, query: Query, output: &Output) {
     match query {
-        Query::Q0 => q0(&bids(), output),
-        Query::Q1 => q1(&bids(), output),
-        Query::Q2 => q2(&bids(), output),
-        Query::Q5 => windowed::q5(&bids(), output),
-        Query::Q7 => windowed::q7(&bids(), output),
-        Query::Wc => windowed::wc(&bids(), output),
-        Query::State => tables::state(&bids(), output),
-        Query::Q18 => tables::q18(&bids_with_positions::<E>(job, input), output),
-        Query::Q19 => tables::q19(&bids_with_positions::<E>(job, input), output),
-        Query::Q3 | Query::Q4 | Query::Q8 | Query::Q11 => {
-            let name = query.name();
-            return Err(Error::config(format!("{name} is answered by --oracle only")));
+        Query::Q0 => output.rows(&events.timed::<E>().filter_map(E::into_bid)),
+        Query::Q1 => {
+            let bids = events.timed::<E>().filter_map(E::into_bid);
+            output.rows(&bids.map(|bid| bid.into_converted()));
         }
+        Query::Q2 => {
+            let prices = events.bids::<E, _>(AuctionPrice::of);
+            output.rows(&prices.filter(|bid| bid.auction.is_multiple_of(AUCTION_DIVISOR)));
+        }
+        Query::Q3 => sellers::q3(&events.sellers_and_auctions::<E>(), output),
+        Query::Q4 => maxima::q4(&events.auctions_and_offers::<E>(), output),
+        Query::Q5 => windowed::q5(&events.bids::<E, _>(auction), output),
+        Query::Q7 => windowed::q7(&events.bids::<E, _>(Offer::of), output),
+        Query::Q8 => sellers::q8(&events.sellers_and_auctions::<E>(), output),
+        Query::Q11 => windowed::q11(&events.bids::<E, _>(bidder), output),
+        Query::Q18 => tables::q18(&events.placed_bids::<E>(), output),
+        Query::Q19 => tables::q19(&events.candidates::<E>(), output),
+        Query::Wc => windowed::wc(&events.bids::<E, _>(bidder), output),
+        Query::State => tables::state(&events.bids::<E, _>(auction), output),
     }
-    Ok(())
 }
 
-/// Whether `query` has a job.
-#[cfg(test)]
-pub(crate) fn can_build(query: Query) -> bool {
-    !matches!(query, Query::Q3 | Query::Q4 | Query::Q8 | Query::Q11)
+// Named, so that queries that look at the same column share what is compiled for it.
+
+#[inline]
+fn auction(bid: &Bid) -> u64 {
+    bid.auction
 }
 
-fn watermarks(input: Input) -> Watermarks {
-    Watermarks::bounded_out_of_orderness(millis(input.bound_ms))
+#[inline]
+fn bidder(bid: &Bid) -> u64 {
+    bid.bidder
 }
 
-/// The events with their times.
-fn events<E: EventRecord>(job: &Job, input: Input) -> Stream<E> {
-    let source = memory::from_static(input.events).splits(input.splits);
-    let events = E::passed(&job.source("events", source));
-    events.event_time(|event| event.borrow().date_time(), watermarks(input))
+/// The source of a job.
+#[derive(Clone, Copy)]
+struct Events<'a> {
+    job: &'a Job,
+    input: Input,
 }
 
-/// The bids with their times and their positions in the stream, for queries in which it decides
-/// between equal bids.
-fn bids_with_positions<E: EventRecord>(job: &Job, input: Input) -> Stream<(u64, E::Bid)> {
-    let source = memory::from_static(input.events).splits(input.splits).enumerated();
-    E::passed_with_positions(&job.source("events", source))
-        .event_time(|(_, event)| event.borrow().date_time(), watermarks(input))
-        .filter_map(|(position, event)| Some((position, event.into_bid()?)))
-}
+impl Events<'_> {
+    fn watermarks(&self) -> Watermarks {
+        Watermarks::bounded_out_of_orderness(millis(self.input.bound_ms))
+    }
 
-/// Every bid.
-fn q0<B: BidRecord>(bids: &Stream<B>, output: &Output) {
-    output.rows(bids);
-}
+    /// The events with their times.
+    fn timed<E: EventRecord>(&self) -> Stream<E> {
+        let source = memory::from_static(self.input.events).splits(self.input.splits);
+        let events = match self.input.events_per_second {
+            None => self.job.source("events", source),
+            Some(rate) => self.job.source("events", source.records_per_second(rate)),
+        };
+        E::passed(&events).event_time(|event| event.borrow().date_time(), self.watermarks())
+    }
 
-/// Every bid with its price converted.
-fn q1<B: BidRecord>(bids: &Stream<B>, output: &Output) {
-    output.rows(&bids.map(B::into_converted));
-}
+    /// The same with their positions in the stream, for queries in which it decides between equal
+    /// bids.
+    fn timed_with_positions<E: EventRecord>(&self) -> Stream<(u64, E)> {
+        let source = memory::from_static(self.input.events).splits(self.input.splits).enumerated();
+        let events = match self.input.events_per_second {
+            None => self.job.source("events", source),
+            Some(rate) => self.job.source("events", limit_source(source, rate)),
+        };
+        E::passed_with_positions(&events)
+            .event_time(|(_, event)| event.borrow().date_time(), self.watermarks())
+    }
 
-/// The bids of some auctions.
-fn q2<B: BidRecord>(bids: &Stream<B>, output: &Output) {
-    let prices = bids
-        .map(|bid| AuctionPrice::of(bid.borrow()))
-        .filter(|bid| bid.auction.is_multiple_of(AUCTION_DIVISOR));
-    output.rows(&prices);
+    /// Columns of the bids.
+    fn bids<E: EventRecord, T: Element>(
+        &self,
+        columns: impl Fn(&Bid) -> T + Send + Sync + 'static,
+    ) -> Stream<T> {
+        self.timed::<E>().filter_map(move |event| event.borrow().as_bid().map(&columns))
+    }
+
+    /// The bids and their positions.
+    fn placed_bids<E: EventRecord>(&self) -> Stream<PlacedBid> {
+        self.timed_with_positions::<E>().filter_map(|(position, event)| {
+            Some(PlacedBid { position, bid: event.into_bid()?.into_kept() })
+        })
+    }
+
+    /// The bids as they are ranked, with their auctions.
+    fn candidates<E: EventRecord>(&self) -> Stream<(u64, Candidate)> {
+        self.timed_with_positions::<E>().filter_map(|(position, event)| {
+            let Bid { auction, bidder, price, date_time, .. } = *event.borrow().as_bid()?;
+            Some((auction, Candidate { position, bidder, price, date_time }))
+        })
+    }
+
+    /// The persons and the auctions.
+    fn sellers_and_auctions<E: EventRecord>(&self) -> (Stream<Seller>, Stream<Offered>) {
+        self.timed::<E>()
+            .filter_map(|event| match event.borrow() {
+                Event::Auction(auction) => Some(Either::Right(Offered::of(auction))),
+                Event::Person(_) => event.into_seller().map(Either::Left),
+                Event::Bid(_) => None,
+            })
+            .side_output(|event| event)
+    }
+
+    /// The auctions and the bids.
+    fn auctions_and_offers<E: EventRecord>(&self) -> (Stream<Offered>, Stream<Offer>) {
+        self.timed::<E>()
+            .filter_map(|event| match event.borrow() {
+                Event::Auction(auction) => Some(Either::Left(Offered::of(auction))),
+                Event::Bid(bid) => Some(Either::Right(Offer::of(bid))),
+                Event::Person(_) => None,
+            })
+            .side_output(|event| event)
+    }
 }

@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// How far behind the greatest time an event may be: 50ms, 4s, 5m, 1h.
     #[arg(long, default_value = "4s", value_name = "D", value_parser = duration)]
     pub(crate) out_of_orderness: Duration,
+    /// Read no more events than this per second, over all splits.
+    #[arg(long, value_name = "N")]
+    pub(crate) events_per_second: Option<u64>,
     /// Where state is kept.
     #[arg(long, default_value = "memory", value_name = "BACKEND")]
     pub(crate) state: State,

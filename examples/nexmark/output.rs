@@ -67,7 +67,12 @@ impl Output {
         let tally = self.tally.clone();
         rows.sink("digest", sink::for_each(move |rows: &[R]| tally.add(digest(rows), rows.len())));
         if let Some(parts) = &self.parts {
-            rows.sink("lines", FileSink::new(parts, CanonicalLines { append }));
+            let lines = rows.map(move |row| {
+                let mut lines = String::new();
+                append(&row, &mut lines);
+                lines
+            });
+            lines.sink("lines", FileSink::new(parts, CanonicalLines));
         }
     }
 
@@ -90,13 +95,11 @@ impl Tally {
     }
 }
 
-/// Rows as lines, unsorted: canonical ones, or of changes versioned ones.
-struct CanonicalLines<R> {
-    append: fn(&R, &mut String),
-}
+/// Lines as they are, unsorted: canonical ones, or of changes versioned ones.
+struct CanonicalLines;
 
-impl<R: Element> OutputFormat for CanonicalLines<R> {
-    type Item = R;
+impl OutputFormat for CanonicalLines {
+    type Item = String;
 
     fn name(&self) -> &'static str {
         "canonical csv"
@@ -106,12 +109,13 @@ impl<R: Element> OutputFormat for CanonicalLines<R> {
         "csv"
     }
 
-    fn encode(&self, rows: &[R], _begins_part: bool, out: &mut Vec<u8>) -> Result<(), String> {
-        let mut lines = String::new();
-        for row in rows {
-            (self.append)(row, &mut lines);
-        }
-        out.extend_from_slice(lines.as_bytes());
+    fn encode(
+        &self,
+        lines: &[String],
+        _begins_part: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        out.extend(lines.iter().flat_map(|lines| lines.as_bytes()));
         Ok(())
     }
 }

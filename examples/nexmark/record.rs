@@ -33,7 +33,6 @@ pub(crate) trait EventRecord: Element + Borrow<Event> {
     fn into_bid(self) -> Option<Self::Bid>;
 
     /// What queries look at of the person, if the event is one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for q3 and q8, which have no job yet"))]
     fn into_seller(self) -> Option<Seller>;
 }
 
@@ -80,11 +79,41 @@ pub(crate) struct Offered {
 impl Offered {
     /// The columns of `auction`.
     #[inline]
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the joins, which have no job yet"))]
     pub(crate) fn of(auction: &Auction) -> Self {
         let Auction { id, seller, category, date_time, expires, .. } = *auction;
         Offered { id, seller, category, date_time, expires }
     }
+}
+
+/// The columns of a bid that queries look at: all of its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Offer {
+    /// The auction.
+    pub(crate) auction: u64,
+    /// Who bids.
+    pub(crate) bidder: u64,
+    /// The price.
+    pub(crate) price: u64,
+    /// When.
+    pub(crate) date_time: u64,
+}
+
+impl Offer {
+    /// The columns of `bid`.
+    #[inline]
+    pub(crate) fn of(bid: &Bid) -> Self {
+        let Bid { auction, bidder, price, date_time, .. } = *bid;
+        Offer { auction, bidder, price, date_time }
+    }
+}
+
+/// A bid and its position in the stream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PlacedBid {
+    /// Its position.
+    pub(crate) position: u64,
+    /// The bid.
+    pub(crate) bid: KeptBid,
 }
 
 impl EventRecord for &'static Event {

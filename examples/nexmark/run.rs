@@ -14,8 +14,13 @@ use crate::output::{Output, merge, parts_of};
 impl Input {
     /// `events`, read as the options say.
     pub(crate) fn new(events: &'static [Event], options: &Options) -> Self {
-        let (splits, bound_ms) = (options.splits.get(), options.bound_ms());
-        Input { events, splits, bound_ms, is_owned: options.bench_owned }
+        Input {
+            events,
+            splits: options.splits.get(),
+            bound_ms: options.bound_ms(),
+            is_owned: options.bench_owned,
+            events_per_second: options.events_per_second,
+        }
     }
 }
 
@@ -24,7 +29,10 @@ impl Input {
 /// # Errors
 /// Those of the engine.
 pub(crate) fn execute(options: &Options, input: Input, output: &Output) -> Result<RunReport> {
-    let build = |job: &Job| jobs::build(job, options.query, input, output);
+    let build = |job: &Job| {
+        jobs::build(job, options.query, input, output);
+        Ok(())
+    };
     let name = format!("nexmark-{}", options.query.name());
     match options.driver {
         Driver::Threads => thalweg::execute(&name, build, &options.job_options()),

@@ -10,7 +10,7 @@ use thalweg::engine::metrics::Counter;
 
 use crate::event::Event;
 use crate::generate::tests::generated;
-use crate::jobs::{self, Input};
+use crate::jobs::Input;
 use crate::options::Options;
 use crate::oracle::{self, Answer, Splitting};
 use crate::output::{Output, merge, parts_of};
@@ -20,9 +20,9 @@ use crate::run::execute;
 const PARALLELISMS: [usize; 3] = [1, 2, 4];
 const SPLITS: [usize; 2] = [1, 3];
 
-/// The queries that have a job.
+/// All of them.
 fn queries() -> impl Iterator<Item = Query> {
-    Query::value_variants().iter().copied().filter(|&query| jobs::can_build(query))
+    Query::value_variants().iter().copied()
 }
 
 /// The options that a command line gives.
@@ -171,17 +171,5 @@ fn checkpoints_change_nothing() {
             );
             assert_eq!(written(&options(query, &how), events), expected, "{query:?} {how}");
         }
-    }
-}
-
-#[test]
-fn a_query_without_a_job_says_so() {
-    for query in Query::value_variants().iter().filter(|&&query| !jobs::can_build(query)) {
-        let options = options(*query, "");
-        let events: &'static [Event] = &[];
-        let error = execute(&options, Input::new(events, &options), &Output::default())
-            .err()
-            .expect("it has no job");
-        assert!(error.to_string().contains("--oracle"), "{error}");
     }
 }

@@ -2,29 +2,14 @@
 
 use std::fs;
 
-use crate::process::{Flights, checkpoint_numbers, wait_until};
+use crate::process::{Flights, checkpoint_numbers, random_moments, wait_until};
 use crate::reference::{expected, parse, rows};
 
 const KILLS: u64 = 5;
 
-/// Moments after the start, in milliseconds; another list for each process, and printed.
-fn random_moments(count: u64) -> Vec<u64> {
-    let mut seed = std::process::id().into();
-    println!("random moments from seed {seed}");
-    let next = |_| {
-        // SplitMix64 (Steele, Lea, Flood 2014).
-        seed = u64::wrapping_add(seed, 0x9e37_79b9_7f4a_7c15);
-        let mut z = seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        20 + (z ^ (z >> 31)) % 300
-    };
-    (0..count).map(next).collect()
-}
-
 #[expect(clippy::disallowed_methods, reason = "lets another process run for a while")]
 fn kill_repeatedly(flights: &Flights) {
-    for moment in random_moments(KILLS) {
+    for moment in random_moments(KILLS, 20..320) {
         let mut child = flights.start();
         std::thread::sleep(std::time::Duration::from_millis(moment));
         let ended = child.try_wait().expect("can be asked");

@@ -1,6 +1,7 @@
 //! Starts the example jobs as processes, as a user would.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -192,4 +193,19 @@ pub(crate) fn checkpoint_numbers(directory: &Path) -> Vec<u64> {
         .collect();
     numbers.sort_unstable();
     numbers
+}
+
+/// So many random numbers of milliseconds; others for each process, and told from what.
+pub(crate) fn random_moments(count: u64, range: Range<u64>) -> Vec<u64> {
+    let mut seed = std::process::id().into();
+    println!("random moments from seed {seed}");
+    let next = |_| {
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        seed = u64::wrapping_add(seed, 0x9e37_79b9_7f4a_7c15);
+        let mut z = seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        range.start + (z ^ (z >> 31)) % (range.end - range.start)
+    };
+    (0..count).map(next).collect()
 }

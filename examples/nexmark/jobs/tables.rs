@@ -6,13 +6,12 @@ use thalweg::{Aggregate, Count, Keyed, Stream};
 use crate::canonical::Row as _;
 use crate::output::Output;
 use crate::query::RANKS;
-use crate::record::{BidRecord, KeptBid};
+use crate::record::PlacedBid;
 use crate::rows::{AuctionCount, Candidate, LaterBid, RanksChange, RunningCount};
 
 /// Bids per auction so far.
-pub(super) fn state<B: BidRecord>(bids: &Stream<B>, output: &Output) {
-    let counts = bids
-        .map(|bid| bid.borrow().auction)
+pub(super) fn state(auctions: &Stream<u64>, output: &Output) {
+    let counts = auctions
         .key_by(|auction| *auction)
         .aggregate("bids-per-auction", Count)
         .map(|count| RunningCount(AuctionCount { auction: count.key, count: count.value }));
@@ -20,9 +19,8 @@ pub(super) fn state<B: BidRecord>(bids: &Stream<B>, output: &Output) {
 }
 
 /// The last bid of each bidder in each auction.
-pub(super) fn q18<B: BidRecord>(bids: &Stream<(u64, B)>, output: &Output) {
+pub(super) fn q18(bids: &Stream<PlacedBid>, output: &Output) {
     let later = bids
-        .map(|(position, bid)| PlacedBid { position, bid: bid.into_kept() })
         .key_by(|placed| (placed.bid.bidder, placed.bid.auction))
         .aggregate("last-bids", LastBid)
         .filter_map(|last| last.value);
@@ -30,13 +28,8 @@ pub(super) fn q18<B: BidRecord>(bids: &Stream<(u64, B)>, output: &Output) {
 }
 
 /// The highest bids of each auction.
-pub(super) fn q19<B: BidRecord>(bids: &Stream<(u64, B)>, output: &Output) {
+pub(super) fn q19(bids: &Stream<(u64, Candidate)>, output: &Output) {
     let changes = bids
-        .map(|(position, bid)| {
-            let bid = bid.borrow();
-            let (bidder, price, date_time) = (bid.bidder, bid.price, bid.date_time);
-            (bid.auction, Candidate { position, bidder, price, date_time })
-        })
         .key_by(|&(auction, _)| auction)
         .aggregate("highest-bids", Highest)
         .filter_map(|Keyed { key: auction, value }| {
@@ -44,13 +37,6 @@ pub(super) fn q19<B: BidRecord>(bids: &Stream<(u64, B)>, output: &Output) {
             Some(RanksChange { auction, first_rank, bids, dropped })
         });
     output.changes(&changes);
-}
-
-/// A bid and its position in the stream.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct PlacedBid {
-    position: u64,
-    bid: KeptBid,
 }
 
 /// Keeps the bid of the greatest time, of several the last in the stream.

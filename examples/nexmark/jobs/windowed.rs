@@ -1,14 +1,12 @@
-//! The jobs over windows of event time: q5, q7, wc.
+//! The jobs over windows of event time: q5, q7, q11, wc.
 
-use serde::{Deserialize, Serialize};
 use thalweg::engine::time::millis;
-use thalweg::{Count, Sliding, Stream, Tumbling};
+use thalweg::{Count, Session, Sliding, Stream, Tumbling, WindowResult};
 
 use super::greatest::Greatest;
-use crate::event::Bid;
 use crate::output::Output;
-use crate::query::{SLIDE_MS, WINDOW_MS};
-use crate::record::BidRecord;
+use crate::query::{SESSION_GAP_MS, SLIDE_MS, WINDOW_MS};
+use crate::record::Offer;
 use crate::rows::{BidderCount, HighestBid, MostBids};
 
 /// The auctions with the most bids of every window.
@@ -17,10 +15,9 @@ use crate::rows::{BidderCount, HighestBid, MostBids};
 /// slide. So windows as long as the slide, aligned as the others are, hold the results of exactly
 /// one window each; the end of that window is their end, and their key, so that one subtask need
 /// not choose for all of them.
-pub(super) fn q5<B: BidRecord>(bids: &Stream<B>, output: &Output) {
+pub(super) fn q5(auctions: &Stream<u64>, output: &Output) {
     let (size, slide) = (millis(WINDOW_MS.unsigned_abs()), millis(SLIDE_MS.unsigned_abs()));
-    let most = bids
-        .map(|bid| bid.borrow().auction)
+    let most = auctions
         .key_by(|auction| *auction)
         .window(Sliding::of(size, slide))
         .aggregate("bids-per-auction", Count)
@@ -40,9 +37,8 @@ pub(super) fn q5<B: BidRecord>(bids: &Stream<B>, output: &Output) {
 }
 
 /// The highest bids of every window.
-pub(super) fn q7<B: BidRecord>(bids: &Stream<B>, output: &Output) {
+pub(super) fn q7(bids: &Stream<Offer>, output: &Output) {
     let highest = bids
-        .map(|bid| Offer::of(bid.borrow()))
         .key_by(|_| ())
         .window(Tumbling::of(millis(WINDOW_MS.unsigned_abs())))
         .aggregate("highest-bids", Greatest::by(|offer: &Offer| offer.price))
@@ -58,36 +54,32 @@ pub(super) fn q7<B: BidRecord>(bids: &Stream<B>, output: &Output) {
     output.rows(&highest);
 }
 
+/// Bids per bidder and session.
+pub(super) fn q11(bidders: &Stream<u64>, output: &Output) {
+    let sessions = bidders
+        .key_by(|bidder| *bidder)
+        .window(Session::with_gap(millis(SESSION_GAP_MS.unsigned_abs())))
+        .aggregate("bids-per-session", Count)
+        .results();
+    output.rows(&sessions.map(bidder_count));
+}
+
 /// Bids per bidder and window.
-pub(super) fn wc<B: BidRecord>(bids: &Stream<B>, output: &Output) {
-    let counts = bids
-        .map(|bid| bid.borrow().bidder)
+pub(super) fn wc(bidders: &Stream<u64>, output: &Output) {
+    let windows = bidders
         .key_by(|bidder| *bidder)
         .window(Tumbling::of(millis(WINDOW_MS.unsigned_abs())))
         .aggregate("bids-per-bidder", Count)
-        .results()
-        .map(|result| BidderCount {
-            bidder: result.key,
-            window_start: result.window.start.millis(),
-            window_end: result.window.end.millis(),
-            count: result.value,
-        });
-    output.rows(&counts);
+        .results();
+    output.rows(&windows.map(bidder_count));
 }
 
-/// The columns of a bid that q7 needs.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Offer {
-    auction: u64,
-    bidder: u64,
-    price: u64,
-    date_time: u64,
-}
-
-impl Offer {
-    #[inline]
-    fn of(bid: &Bid) -> Self {
-        let Bid { auction, bidder, price, date_time, .. } = *bid;
-        Offer { auction, bidder, price, date_time }
+#[inline]
+fn bidder_count(result: WindowResult<u64, u64>) -> BidderCount {
+    BidderCount {
+        bidder: result.key,
+        window_start: result.window.start.millis(),
+        window_end: result.window.end.millis(),
+        count: result.value,
     }
 }

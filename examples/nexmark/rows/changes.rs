@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuctionCount, RankedBid, append};
+use super::{AuctionCount, CategoryMean, RankedBid, append};
 use crate::canonical::Row;
 use crate::record::KeptBid;
 
@@ -57,6 +57,23 @@ impl Change for RunningCount {
 
     fn versioned_lines(&self, lines: &mut String) {
         versioned_line((self.0.count.into(), 0), &self.0, lines);
+    }
+}
+
+/// q4: a category's mean comes or is replaced.
+impl Change for thalweg::Change<CategoryMean> {
+    #[inline]
+    fn digest(&self) -> u64 {
+        let digest = self.row().digest();
+        if self.is_retraction() { digest.wrapping_neg() } else { digest }
+    }
+
+    fn versioned_lines(&self, lines: &mut String) {
+        if !self.is_retraction() {
+            // Neither of the two ever falls, and one of them rises with every change.
+            let row = self.row();
+            versioned_line((row.sum, row.auctions), row, lines);
+        }
     }
 }
 
