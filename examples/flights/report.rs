@@ -1,15 +1,14 @@
 //! What the flights job tells at its end, read from its committed output.
 
 use std::fmt::Write;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::de::DeserializeOwned;
 use thalweg::{Error, Result, RunOutcome, RunReport};
 
 use crate::chart;
 use crate::departure::{Departure, HourlyDelay};
 use crate::new_york::local_time;
+use crate::parts::read;
 
 /// Hours with fewer departures are not among the worst: one flight would make an hour.
 const LEAST_DEPARTURES: u64 = 10;
@@ -28,31 +27,6 @@ pub(crate) fn report(out: &Path, report: &RunReport) -> Result<String> {
     let mut text = totals(&hours, late, report.progress.metrics.records_read())?;
     let _ = write!(text, "\n\n{}\n\n{}", worst_hours(&hours), hours_of_day(&hours));
     Ok(text)
-}
-
-/// All records of the parts in `directory`.
-fn read<T: DeserializeOwned>(directory: &Path) -> Result<Vec<T>> {
-    let unreadable = |error: std::io::Error| {
-        Error::unavailable(format!("cannot read the output in {}", directory.display()))
-            .with_source(error)
-    };
-    let mut parts: Vec<PathBuf> = Vec::new();
-    for entry in fs::read_dir(directory).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        if entry.file_name().as_encoded_bytes().starts_with(b"part-") {
-            parts.push(entry.path());
-        }
-    }
-    parts.sort();
-    let mut records = Vec::new();
-    for part in parts {
-        let rows = csv::Reader::from_path(&part).and_then(|mut file| file.deserialize().collect());
-        let rows: Vec<T> = rows.map_err(|error| {
-            Error::corrupt(format!("cannot read the output {}", part.display())).with_source(error)
-        })?;
-        records.extend(rows);
-    }
-    Ok(records)
 }
 
 fn totals(hours: &[HourlyDelay], late: u64, read: u64) -> Result<String> {
