@@ -173,8 +173,8 @@ fn suspicious(random: &mut Random) -> Vec<Vec<Payment>> {
         let count = random.between(0, 150);
         let mut one = |_| {
             id += 1;
-            time += random.between(0, 8_000) + 100_000 * i64::from(random.is_chosen(2));
-            let late = random.between(0, 40_000) * i64::from(random.is_chosen(25));
+            time += 1_000 * random.between(0, 8) + 100_000 * i64::from(random.is_chosen(2));
+            let late = 1_000 * random.between(0, 40) * i64::from(random.is_chosen(25));
             Payment {
                 id,
                 card: random.between(1, cards) as u32,
