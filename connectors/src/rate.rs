@@ -5,8 +5,7 @@
 //! job is as deterministic as its driver. What is not used is kept for a tenth of a second: a job
 //! that was held up catches up that much and no more.
 //!
-//! A source that waits for its next token is empty as far as idleness goes: choose an idle
-//! timeout longer than the time between two records.
+//! A source that waits for its next token says when it will have one: it is not idle.
 
 use std::sync::Arc;
 

@@ -18,6 +18,8 @@ use thalweg::{JobMain, SourceStream};
 mod chart;
 mod departure;
 mod new_york;
+#[path = "../shared/parts.rs"]
+mod parts;
 mod report;
 
 use departure::{Departure, HourlyDelay};

@@ -8,11 +8,7 @@ use thalweg::{Error, Result, RunOutcome, RunReport};
 use crate::chart;
 use crate::departure::{Departure, HourlyDelay};
 use crate::new_york::local_time;
-
-#[path = "../common/output.rs"]
-mod output;
-
-use output::read;
+use crate::parts::read;
 
 /// Hours with fewer departures are not among the worst: one flight would make an hour.
 const LEAST_DEPARTURES: u64 = 10;

@@ -9,10 +9,10 @@ use thalweg::{ChangeOp, Counter, Error, Result, RunOutcome, RunReport};
 use crate::records::{Order, Payment, Return};
 use crate::rows::{LatePrice, ReturnsChange, Revenue, Sale};
 
-#[path = "../common/output.rs"]
-mod output;
+#[path = "../shared/parts.rs"]
+mod parts;
 
-use output::read;
+use parts::read;
 
 /// Reads the output in `out` and tells what came of it.
 ///

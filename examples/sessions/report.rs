@@ -9,10 +9,10 @@ use thalweg::{Error, Result, RunOutcome, RunReport};
 use crate::click::Click;
 use crate::rows::{Hour, TopPage, Visit};
 
-#[path = "../common/output.rs"]
-mod output;
+#[path = "../shared/parts.rs"]
+mod parts;
 
-use output::read;
+use parts::read;
 
 const HOUR_MS: i64 = 3_600_000;
 /// Every so many hours of a day are told.

@@ -1,7 +1,8 @@
 //! The input gate: chooses the next channel, checks cuts, and merges watermarks.
 //!
 //! # Invariants
-//! * I1: the merged watermark is the least among active channels and never falls.
+//! * I1: the merged watermark is the least among active channels and never falls. It is `MAX` only
+//!   when all channels have ended: an idle one may still deliver records.
 //! * I2: a channel that has delivered the barrier of the current alignment is not read.
 //! * I3: a barrier's count equals the elements taken from its channel before it.
 
@@ -126,6 +127,9 @@ impl InputGate {
             true => active.max(),
             false => active.next().map(|first| active.fold(first, EventTime::min)),
         };
+        // Some are idle and the others have ended: time stands still, it has not ended.
+        let is_any_idle = || self.channels.iter().any(|channel| channel.is_idle);
+        let least = least.filter(|least| *least < EventTime::MAX || !is_any_idle());
         self.is_idle = least.is_none();
         // When the last input goes idle the watermark stays where it is.
         self.merged = self.merged.max(least.unwrap_or(self.merged));
@@ -159,5 +163,39 @@ impl InputGate {
     /// Gives an emptied batch back to where it came from.
     pub(crate) fn recycle(&self, channel: usize, batch: AnyBatch) {
         self.channels[channel].receiver.recycle(batch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::{ChannelBounds, channel};
+    use crate::park::Waker;
+    use crate::sim::Random;
+
+    #[test]
+    fn time_does_not_end_while_a_channel_is_idle() {
+        let open = || channel(ChannelBounds::default(), Waker::default(), Waker::default());
+        let (mut ended, ended_receiver) = open();
+        let (mut idle, idle_receiver) = open();
+        let mut gate = InputGate::new(vec![ended_receiver, idle_receiver]);
+        let merged = |gate: &mut InputGate| {
+            let (mut random, now) = (Random::new(1), ProcessingTime::default());
+            while !matches!(gate.take(&mut random, now), Ok(Taken::Nothing)) {}
+            gate.merge();
+            (gate.watermark(), gate.is_idle())
+        };
+        let at = EventTime::from_millis;
+        ended.send(StreamElement::Watermark(at(7)));
+        idle.send(StreamElement::Watermark(at(5)));
+        assert_eq!(merged(&mut gate), (at(5), false));
+        idle.send(StreamElement::Idle);
+        assert_eq!(merged(&mut gate), (at(7), false));
+        ended.send(StreamElement::Watermark(EventTime::MAX));
+        assert_eq!(merged(&mut gate), (at(7), true));
+        idle.send(StreamElement::Watermark(at(9)));
+        assert_eq!(merged(&mut gate), (at(9), false));
+        idle.send(StreamElement::Watermark(EventTime::MAX));
+        assert_eq!(merged(&mut gate), (EventTime::MAX, false));
     }
 }

@@ -1,4 +1,4 @@
-//! Reads back what a job's file sinks have committed.
+//! Reads the committed output of a job back: all records of a directory's parts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use thalweg::{Error, Result};
 
-/// All records of the CSV parts in `directory`.
+/// All records of the parts in `directory`.
 ///
 /// # Errors
-/// If a part cannot be read, or holds something else.
+/// If the directory or a part cannot be read.
 pub(crate) fn read<T: DeserializeOwned>(directory: &Path) -> Result<Vec<T>> {
     let unreadable = |error: std::io::Error| {
         Error::unavailable(format!("cannot read the output in {}", directory.display()))
