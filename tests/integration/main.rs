@@ -6,8 +6,10 @@ mod checkpoints;
 mod crashes;
 #[path = "../../examples/flights/departure.rs"]
 mod departure;
+mod levels;
 mod process;
 mod reference;
+mod refused;
 mod results;
 mod user_code;
 mod wordcount;

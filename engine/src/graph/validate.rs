@@ -115,7 +115,7 @@ impl JobGraph {
                 }
                 if before.is_stateful && before.kind == NodeKind::Operator {
                     // Records it keeps come out when another split is read, or has ended.
-                    let what = format!("{}, which keeps records,", before.whereabouts());
+                    let what = format!("{}, which keeps records", before.whereabouts());
                     return Err(self.too_late(node, &what));
                 }
                 at = from;

@@ -11,14 +11,17 @@ use super::effect::Effect;
 use super::erased::OperatorCell;
 use super::input::InputGate;
 use super::output::Gate;
+use super::source_head::{ErasedSource, SourceCell};
 use super::step::{Head, Next, Step, Subtask};
 use crate::batch::Batch;
 use crate::channel::{ChannelBounds, Receiver, Sender, StreamElement, channel};
 use crate::decider::RoundRobin;
 use crate::error::{Error, Result};
 use crate::graph::Partition;
+use crate::metrics::OperatorMetrics;
 use crate::operator::{Advance, Context, Operator, Outputs, SnapshotContext};
 use crate::park::Waker;
+use crate::source::{ReadInto, ReadStatus, ReaderContext, Source, Split, SplitReader};
 use crate::time::{EventTime, ProcessingTime};
 
 fn at(millis: i64) -> ProcessingTime {
@@ -50,11 +53,7 @@ impl Operator for Later {
         Ok(())
     }
 
-    fn on_time(
-        &mut self,
-        out: &mut Outputs<'_, u64, ()>,
-        context: &mut Context<'_>,
-    ) -> Result<()> {
+    fn on_time(&mut self, out: &mut Outputs<'_, u64, ()>, context: &mut Context<'_>) -> Result<()> {
         let was_notified = self.notified.swap(false, Ordering::Relaxed);
         let due = |(at, _): &(ProcessingTime, u64)| was_notified || *at <= context.now;
         let due = self.waiting.first().is_some_and(due).then(|| self.waiting.remove(0));
@@ -188,4 +187,60 @@ fn an_operator_that_is_due_without_room_does_not_keep_its_worker_awake() {
     step(&mut subtask, 11);
     assert_eq!(records(&mut receiver, 11), [2]);
     assert_eq!(step(&mut subtask, 11).next, Next::Wait { wake_at: Some(at(12)) });
+}
+
+/// One split, of one number.
+struct One;
+
+impl Source for One {
+    type Item = u64;
+    type Dead = ();
+
+    fn splits(&self) -> Result<Vec<Split>> {
+        Ok(vec![Split { id: "0".to_owned() }])
+    }
+
+    fn reader(
+        &self,
+        _split: &Split,
+        _position: Option<&[u8]>,
+        _context: &ReaderContext,
+    ) -> Result<Box<dyn SplitReader<u64, ()>>> {
+        Ok(Box::new(One))
+    }
+
+    fn describe(&self) -> String {
+        "one".to_owned()
+    }
+}
+
+impl SplitReader<u64, ()> for One {
+    fn read(&mut self, out: &mut ReadInto<'_, u64, ()>, _max: usize) -> Result<ReadStatus> {
+        out.records.values.push(1);
+        Ok(ReadStatus::End)
+    }
+
+    fn position(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// Sources name their splits alike; behind a union their records are still told apart.
+#[test]
+fn records_of_two_sources_have_different_identities() {
+    let ids = |name: Option<&str>| {
+        let (source, context) = (SourceCell::new(Arc::new(One)), ReaderContext::default());
+        let splits = source.splits().expect("splits").into_iter().map(|split| (split, None));
+        let mut head = source.open(splits.collect(), name, &context).expect("opens");
+        let metrics = OperatorMetrics::default();
+        head.read(&mut RoundRobin::default(), at(0), 8, &[], &metrics).expect("reads");
+        let mut batch = Batch::<u64>::default();
+        head.move_output(0, &mut batch);
+        batch.ids
+    };
+    let (left, right) = (ids(Some("left")), ids(Some("right")));
+    assert_eq!((left.len(), right.len()), (1, 1));
+    assert_ne!(left, right);
+    assert_eq!(left, ids(Some("left")), "the same in every run");
+    assert!(ids(None).is_empty(), "nobody has asked");
 }
