@@ -32,7 +32,7 @@ pub struct Behind {
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 pub struct RecordId {
-    /// A number made from the split's name: the same after a restart.
+    /// A number made from the names of source and split: the same after a restart.
     pub split: u64,
     /// The number of records that were read from the split before it.
     pub offset: u64,

@@ -466,10 +466,10 @@ impl Builder<'_, '_> {
             })?;
         }
         let reader = ReaderContext { waker: (context.waker)(self.task, self.index) };
-        let attaches_ids = context.graph.needs_record_ids(node);
+        let identified_as = context.graph.needs_record_ids(node).then_some(info.name.as_str());
         Ok(SourceInput {
             name: info.name.clone(),
-            head: guard(&info.name, || source.open(restored, attaches_ids, &reader))?,
+            head: guard(&info.name, || source.open(restored, identified_as, &reader))?,
             outlets,
             metrics: self.metrics.register(&info.name, true, false),
             held: Vec::new(),

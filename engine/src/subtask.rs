@@ -35,3 +35,6 @@ pub(crate) use sink_operator::ErasedSink;
 pub(crate) use snapshot::RECORDS_READ;
 pub(crate) use source_head::{ErasedSource, SourceCell};
 pub(crate) use step::{Head, Next, SourceInput, Subtask};
+
+#[cfg(test)]
+mod tests;

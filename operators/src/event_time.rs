@@ -187,6 +187,11 @@ impl<T: Element> Stream<T> {
         if watermarks.idle_after_ms.is_some() {
             spec.level = Level::D2;
         }
+        if watermarks.idle_after_ms.is_some_and(|timeout| timeout < 1) {
+            let problem = "a split that is idle without having been silent for a millisecond at \
+                           least would never hold the watermark back";
+            spec.problems.push(problem.to_owned());
+        }
         let alignment = Arc::new(Alignment::default());
         self.job.operator(self, spec, move || AssignEventTime {
             time_of: time_of.clone(),

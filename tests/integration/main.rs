@@ -7,8 +7,10 @@ mod crashes;
 #[path = "../../examples/flights/departure.rs"]
 mod departure;
 mod nexmark;
+mod levels;
 mod process;
 mod reference;
+mod refused;
 mod results;
 mod user_code;
 mod wordcount;

@@ -350,9 +350,15 @@ impl JobGraph {
     /// True if records reach `node` whose split may have been idle: its watermark may then be
     /// behind the operator's.
     pub(crate) fn may_be_idle(&self, node: NodeId) -> bool {
-        let info = self.info(node);
-        let is_origin = info.assigns_event_time && info.level == Level::D2;
-        is_origin || self.inputs(node).into_iter().any(|(from, _)| self.may_be_idle(from))
+        let before = petgraph::visit::Reversed(&self.graph);
+        let mut nodes = petgraph::visit::Bfs::new(before, node.0);
+        while let Some(node) = nodes.next(before) {
+            let info = &self.graph[node].info;
+            if info.assigns_event_time && info.level == Level::D2 {
+                return true;
+            }
+        }
+        false
     }
 
     /// True if an operator behind `node` orders records by their identities.

@@ -1,6 +1,6 @@
 //! What is wrong with a graph: found before anything runs, named with operator and line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use petgraph::algo::is_cyclic_directed;
 
@@ -109,8 +109,14 @@ impl JobGraph {
                 if edge.partition != Partition::Forward {
                     return Err(self.too_late(node, "an exchange"));
                 }
-                if from != node && self.info(from).assigns_event_time {
+                let before = self.info(from);
+                if before.assigns_event_time {
                     return Err(self.too_late(node, "another `.event_time(…)`"));
+                }
+                if before.is_stateful && before.kind == NodeKind::Operator {
+                    // Records it keeps come out when another split is read, or has ended.
+                    let what = format!("{}, which keeps records", before.whereabouts());
+                    return Err(self.too_late(node, &what));
                 }
                 at = from;
             }
@@ -132,14 +138,17 @@ impl JobGraph {
 
     /// A source from which records reach `node` without an event time.
     fn source_without_event_time(&self, node: NodeId) -> Option<NodeId> {
-        let info = self.info(node);
-        match info.kind {
-            _ if info.assigns_event_time => None,
-            NodeKind::Source => Some(node),
-            _ => self
-                .inputs(node)
-                .into_iter()
-                .find_map(|(from, _)| self.source_without_event_time(from)),
+        let (mut seen, mut next) = (BTreeSet::new(), vec![node]);
+        while let Some(node) = next.pop() {
+            let info = self.info(node);
+            if info.assigns_event_time || !seen.insert(node) {
+                continue;
+            }
+            if info.kind == NodeKind::Source {
+                return Some(node);
+            }
+            next.extend(self.inputs(node).into_iter().rev().map(|(from, _)| from));
         }
+        None
     }
 }

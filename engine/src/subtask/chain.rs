@@ -227,9 +227,10 @@ impl Chain {
         Ok(())
     }
 
-    /// The earliest time at which an operator wants to be called.
-    pub(crate) fn next_wake(&self) -> Option<ProcessingTime> {
-        self.nodes.iter().filter_map(|node| node.wake_at).min()
+    /// The earliest time to come at which an operator wants to be called. One whose time has come
+    /// and that was not called waits for room, which wakes the subtask by itself.
+    pub(crate) fn next_wake(&self, now: ProcessingTime) -> Option<ProcessingTime> {
+        self.nodes.iter().filter_map(|node| node.wake_at).filter(|at| *at > now).min()
     }
 
     /// Runs one operator over its input; true if it took or gave anything.

@@ -28,11 +28,11 @@ pub(crate) trait ErasedSource: Send + Sync {
     fn splits(&self) -> Result<Vec<Split>>;
     fn record_count_hint(&self) -> Option<u64>;
     /// A head that reads `splits`, restored where a state is given; it attaches identities to the
-    /// records if `attaches_ids`.
+    /// records, as those of the source `identified_as`, if that is given.
     fn open(
         &self,
         splits: Vec<(Split, Option<RestoredSplit>)>,
-        attaches_ids: bool,
+        identified_as: Option<&str>,
         context: &ReaderContext,
     ) -> Result<Box<dyn ErasedHead>>;
 }
@@ -92,7 +92,7 @@ impl<S: Source> ErasedSource for SourceCell<S> {
     fn open(
         &self,
         splits: Vec<(Split, Option<RestoredSplit>)>,
-        attaches_ids: bool,
+        identified_as: Option<&str>,
         context: &ReaderContext,
     ) -> Result<Box<dyn ErasedHead>> {
         let mut active = Vec::with_capacity(splits.len());
@@ -100,7 +100,8 @@ impl<S: Source> ErasedSource for SourceCell<S> {
             let is_finished = restored.as_ref().is_some_and(|state| state.is_finished);
             let read = restored.as_ref().map_or(0, |state| state.read);
             let position = restored.map(|state| state.position);
-            let number = hash_key(&split.id)?;
+            // Sources name their splits alike: the first file, the first part.
+            let number = hash_key(&(identified_as, &split.id))?;
             let phase = match is_finished {
                 true => SplitPhase::Finished(position.unwrap_or_default()),
                 false => {
@@ -110,6 +111,7 @@ impl<S: Source> ErasedSource for SourceCell<S> {
             active.push(ActiveSplit { id: split.id, number, read, phase, idle_since: None });
         }
         let out = OutputCell::default();
+        let attaches_ids = identified_as.is_some();
         Ok(Box::new(SourceHead::<S::Item, S::Dead> { splits: active, attaches_ids, out }))
     }
 }

@@ -168,7 +168,16 @@ impl Subtask {
                 return Ok(Step { has_moved: budget != before, next: Next::Never });
             }
             // Records that are on their way go first: everything below needs an empty chain.
-            let round = match self.chain.drain(now, &mut budget)? {
+            let drained = self.chain.drain(now, &mut budget)?;
+            if std::mem::take(&mut self.chain.was_called_by_time) {
+                self.is_advancing = true;
+                // What was given out may have reached operators that had prepared for the cut:
+                // they are asked again before it is taken.
+                if let Some((_, next)) = &mut self.preparing {
+                    *next = 0;
+                }
+            }
+            let round = match drained {
                 Drained::Budget => Round::Moved,
                 Drained::Blocked { wake_at } => {
                     self.restart_idleness()?;
@@ -176,13 +185,6 @@ impl Subtask {
                 }
                 Drained::Empty => self.next_round(now, decider)?,
             };
-            if std::mem::take(&mut self.chain.was_called_by_time) {
-                self.is_advancing = true;
-                // What was given out may have reached operators that had prepared for the cut.
-                if let Some((_, next)) = &mut self.preparing {
-                    *next = 0;
-                }
-            }
             self.roll();
             match round {
                 Round::Moved if budget <= 1 => {
@@ -192,7 +194,7 @@ impl Subtask {
                 Round::Moved => budget -= 1,
                 Round::Wait { wake_at } => {
                     self.chain.flush_starving();
-                    let wake_at = earliest(wake_at, self.chain.next_wake());
+                    let wake_at = earliest(wake_at, self.chain.next_wake(now));
                     let has_moved = budget != before;
                     return Ok(Step { has_moved, next: Next::Wait { wake_at } });
                 }
@@ -220,7 +222,8 @@ impl Subtask {
             self.restart_idleness()?;
             return Ok(Round::Wait { wake_at: None });
         }
-        if self.is_advancing {
+        // Behind the cut of a stop nothing is given out that the next run would give out again.
+        if self.is_advancing && self.phase != Phase::Stopped {
             return self.advance(now);
         }
         match (&self.head, self.phase) {

@@ -52,6 +52,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let partition = self.stream.partition;
         let mut spec = OperatorSpec::stateful(name, "aggregate_as_changes", Location::caller());
         spec.level = self.level_of_order();
+        spec.problems.extend(aggregate.problems());
         let aggregate = Arc::new(InsertOnly(aggregate));
         let records = self.stream.with_partition(Partition::Forward);
         let inserted =

@@ -142,13 +142,12 @@ impl<K: Key, A: Data, B: Data, W: WindowAssigner> WindowJoin<K, A, B, W> {
         let mut spec = OperatorSpec::stateful(name, "window join", Location::caller());
         spec.needs_event_time = true;
         let (size, slide) = (self.assigner.size_ms(), self.assigner.slide_ms());
-        if size < 1 || slide < 1 {
-            spec.problems.push("the size and slide of a window are a millisecond at least".into());
-        } else if size / slide >= MOST_OVERLAPS {
-            spec.problems.push(format!("{} windows overlap", size / slide));
-        }
-        if self.assigner.offset_ms().saturating_abs() >= size.max(1) {
-            spec.problems.push("the offset of a window must be below its size".into());
+        match self.assigner.problem() {
+            Some(problem) => spec.problems.push(problem),
+            None if size / slide >= MOST_OVERLAPS => {
+                spec.problems.push(format!("{} windows overlap", size / slide));
+            }
+            None => {}
         }
         let ConnectedStreams { left, right } = &self.streams;
         let (left, right) = (left.tagged_left::<B>(), right.tagged_right::<A>());

@@ -1,0 +1,246 @@
+//! One subtask alone, step by step: what no seed finds often.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use thalweg_checkpoint::{Barrier, BarrierKind, CheckpointId, SubtaskId};
+use thalweg_state::KeyGroupCount;
+
+use super::chain::{Chain, ChainGate, ChainNode, Outlet};
+use super::effect::Effect;
+use super::erased::OperatorCell;
+use super::input::InputGate;
+use super::output::Gate;
+use super::source_head::{ErasedSource, SourceCell};
+use super::step::{Head, Next, Step, Subtask};
+use crate::batch::Batch;
+use crate::channel::{ChannelBounds, Receiver, Sender, StreamElement, channel};
+use crate::decider::RoundRobin;
+use crate::error::{Error, Result};
+use crate::graph::Partition;
+use crate::metrics::OperatorMetrics;
+use crate::operator::{Advance, Context, Operator, Outputs, SnapshotContext};
+use crate::park::Waker;
+use crate::source::{ReadInto, ReadStatus, ReaderContext, Source, Split, SplitReader};
+use crate::time::{EventTime, ProcessingTime};
+
+fn at(millis: i64) -> ProcessingTime {
+    ProcessingTime::from_millis(millis)
+}
+
+/// Gives a record out ten milliseconds after it came, or when it is notified.
+#[derive(Default)]
+struct Later {
+    waiting: Vec<(ProcessingTime, u64)>,
+    notified: Arc<AtomicBool>,
+}
+
+impl Operator for Later {
+    type In = u64;
+    type Out = u64;
+    type Side = ();
+
+    fn process(
+        &mut self,
+        input: &mut Batch<u64>,
+        _out: &mut Outputs<'_, u64, ()>,
+        context: &mut Context<'_>,
+    ) -> Result<()> {
+        let due = context.now.plus_millis(10);
+        self.waiting.extend(input.values.drain(..).map(|record| (due, record)));
+        context.wake_at(due);
+        input.clear();
+        Ok(())
+    }
+
+    fn on_time(&mut self, out: &mut Outputs<'_, u64, ()>, context: &mut Context<'_>) -> Result<()> {
+        let was_notified = self.notified.swap(false, Ordering::Relaxed);
+        let due = |(at, _): &(ProcessingTime, u64)| was_notified || *at <= context.now;
+        let due = self.waiting.first().is_some_and(due).then(|| self.waiting.remove(0));
+        if let Some((_, record)) = due {
+            out.main.push(record, EventTime::MIN);
+        }
+        if let Some((at, _)) = self.waiting.first() {
+            context.wake_at(*at);
+        }
+        Ok(())
+    }
+}
+
+/// Keeps records up to the next barrier; while it gives them out the operator before it is
+/// notified.
+struct UntilBarrier {
+    kept: Vec<u64>,
+    notified: [Arc<AtomicBool>; 2],
+}
+
+impl Operator for UntilBarrier {
+    type In = u64;
+    type Out = u64;
+    type Side = ();
+
+    fn process(
+        &mut self,
+        input: &mut Batch<u64>,
+        _out: &mut Outputs<'_, u64, ()>,
+        _context: &mut Context<'_>,
+    ) -> Result<()> {
+        self.kept.append(&mut input.values);
+        input.clear();
+        Ok(())
+    }
+
+    fn before_barrier(
+        &mut self,
+        out: &mut Outputs<'_, u64, ()>,
+        _context: &mut Context<'_>,
+    ) -> Result<Advance> {
+        for record in self.kept.drain(..) {
+            out.main.push(record, EventTime::MIN);
+        }
+        self.notified.iter().for_each(|flag| flag.store(true, Ordering::Relaxed));
+        Ok(Advance::Done)
+    }
+
+    fn snapshot(&mut self, _context: &mut SnapshotContext) -> Result<()> {
+        match self.kept.is_empty() {
+            true => Ok(()),
+            false => Err(Error::bug("records are kept across the barrier")),
+        }
+    }
+}
+
+/// A subtask of `nodes`, each behind the one before it; up to `records` may be on their way from
+/// it.
+fn subtask(mut nodes: Vec<ChainNode>, records: usize) -> (Subtask, Sender, Receiver) {
+    let bounds = ChannelBounds { records, ..ChannelBounds::default() };
+    let (sender, input) = channel(ChannelBounds::default(), Waker::default(), Waker::default());
+    let (output, receiver) = channel(bounds, Waker::default(), Waker::default());
+    let last = nodes.len() - 1;
+    for (n, node) in nodes.iter_mut().enumerate() {
+        node.parent = n.checked_sub(1);
+        node.outlets[0] = vec![if n == last { Outlet::Gate(0) } else { Outlet::Node(n + 1) }];
+    }
+    let gate = Gate::<u64>::new(Partition::Forward, KeyGroupCount::default(), vec![output]);
+    let gates = vec![ChainGate { gate: Box::new(gate), parent: Some(last) }];
+    let chain = Chain { nodes, gates, split: 0, batch_records: 8, was_called_by_time: false };
+    let head = Head::Channels(InputGate::new(vec![input]));
+    (Subtask::new(SubtaskId { task: 0, index: 0 }, (0, 128), head, chain), sender, receiver)
+}
+
+fn node<O: Operator>(name: &str, operator: O) -> ChainNode {
+    let operator = Box::new(OperatorCell::new(operator));
+    ChainNode::new(name.to_owned(), operator, Default::default(), None, Arc::default())
+}
+
+fn send(sender: &mut Sender, values: Vec<u64>) {
+    let records = values.len();
+    let batch = Box::new(Batch { values, ..Batch::default() });
+    sender.send(StreamElement::Batch { batch, records, watermark: None });
+}
+
+fn step(subtask: &mut Subtask, now: i64) -> Step {
+    subtask.step(at(now), &mut RoundRobin::default(), 64).expect("a step")
+}
+
+fn records(receiver: &mut Receiver, now: i64) -> Vec<u64> {
+    let mut records = Vec::new();
+    while let Some(element) = receiver.take(at(now)) {
+        if let StreamElement::Batch { batch, .. } = element {
+            records.extend(batch.downcast::<Batch<u64>>().expect("numbers").values);
+        }
+    }
+    records
+}
+
+/// A record that the clock or an answer brings while a cut is prepared: the operators behind it
+/// are asked again before the cut is taken.
+#[test]
+fn what_comes_while_a_cut_is_prepared_is_in_front_of_the_barrier() {
+    let later = Later::default();
+    let (told, flag) = (later.notified.clone(), Arc::new(AtomicBool::new(false)));
+    let mut first = node("later", later);
+    first.notified = Some(flag.clone());
+    let keeper = UntilBarrier { kept: vec![7], notified: [told, flag] };
+    let (mut subtask, mut sender, mut receiver) =
+        subtask(vec![first, node("until-barrier", keeper)], 8);
+    send(&mut sender, vec![8]);
+    sender.send_barrier(Barrier { id: CheckpointId(1), kind: BarrierKind::Checkpoint, sent: 0 });
+    step(&mut subtask, 1);
+    assert!(matches!(subtask.poll_effect(), Some(Effect::Capture(_))), "the cut is taken");
+    assert_eq!(records(&mut receiver, 1), [7, 8], "both left in front of the barrier");
+}
+
+/// An operator whose time has come and that has no room is called when there is room: asking for
+/// its time again would have the worker wake up for nothing, each millisecond.
+#[test]
+fn an_operator_that_is_due_without_room_does_not_keep_its_worker_awake() {
+    let (mut subtask, mut sender, mut receiver) = subtask(vec![node("later", Later::default())], 1);
+    send(&mut sender, vec![1, 2]);
+    assert_eq!(step(&mut subtask, 1).next, Next::Wait { wake_at: Some(at(11)) });
+    send(&mut sender, vec![3]);
+    step(&mut subtask, 2);
+    let waits = step(&mut subtask, 11);
+    assert_eq!(waits.next, Next::Wait { wake_at: None }, "the channel is full");
+    assert!(!step(&mut subtask, 11).has_moved, "nothing moves without room");
+    assert_eq!(records(&mut receiver, 11), [1], "room is made");
+    step(&mut subtask, 11);
+    assert_eq!(records(&mut receiver, 11), [2]);
+    assert_eq!(step(&mut subtask, 11).next, Next::Wait { wake_at: Some(at(12)) });
+}
+
+/// One split, of one number.
+struct One;
+
+impl Source for One {
+    type Item = u64;
+    type Dead = ();
+
+    fn splits(&self) -> Result<Vec<Split>> {
+        Ok(vec![Split { id: "0".to_owned() }])
+    }
+
+    fn reader(
+        &self,
+        _split: &Split,
+        _position: Option<&[u8]>,
+        _context: &ReaderContext,
+    ) -> Result<Box<dyn SplitReader<u64, ()>>> {
+        Ok(Box::new(One))
+    }
+
+    fn describe(&self) -> String {
+        "one".to_owned()
+    }
+}
+
+impl SplitReader<u64, ()> for One {
+    fn read(&mut self, out: &mut ReadInto<'_, u64, ()>, _max: usize) -> Result<ReadStatus> {
+        out.records.values.push(1);
+        Ok(ReadStatus::End)
+    }
+
+    fn position(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// Sources name their splits alike; behind a union their records are still told apart.
+#[test]
+fn records_of_two_sources_have_different_identities() {
+    let ids = |name: Option<&str>| {
+        let (source, context) = (SourceCell::new(Arc::new(One)), ReaderContext::default());
+        let splits = source.splits().expect("splits").into_iter().map(|split| (split, None));
+        let mut head = source.open(splits.collect(), name, &context).expect("opens");
+        let metrics = OperatorMetrics::default();
+        head.read(&mut RoundRobin::default(), at(0), 8, &[], &metrics).expect("reads");
+        let mut batch = Batch::<u64>::default();
+        head.move_output(0, &mut batch);
+        batch.ids
+    };
+    let (left, right) = (ids(Some("left")), ids(Some("right")));
+    assert_eq!((left.len(), right.len()), (1, 1));
+    assert_ne!(left, right);
+    assert_eq!(left, ids(Some("left")), "the same in every run");
+    assert!(ids(None).is_empty(), "nobody has asked");
+}
