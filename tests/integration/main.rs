@@ -6,6 +6,7 @@ mod checkpoints;
 mod crashes;
 #[path = "../../examples/flights/departure.rs"]
 mod departure;
+mod operators;
 mod process;
 mod reference;
 mod results;
