@@ -36,7 +36,7 @@ impl Records {
         let is_used = |order: u64| order % ONE_OF == seed % ONE_OF;
         let is_returned = |order: u64| order / 25 % 2 == seed % 2;
         let orders = (0..ORDERS).filter(|i| is_used(*i)).map(generate::order);
-        let prices = (0..generate::prices(ORDERS)).filter(|i| (i + seed) % 7 > 0);
+        let prices = (0..generate::prices(ORDERS)).filter(|i| !(i + seed).is_multiple_of(7));
         let payments = (0..generate::payments(ORDERS)).filter_map(|i| generate::payment(i, ORDERS));
         let returns = (0..generate::returns(ORDERS)).filter_map(|i| generate::returned(i, ORDERS));
         Records {

@@ -1,4 +1,4 @@
-//! Whole jobs as processes: results, crashes, stops, backpressure, bad input.
+//! Whole jobs as processes and on threads: results, crashes, stops, backpressure, bad input and use.
 
 mod backpressure;
 mod bad_input;
@@ -8,6 +8,7 @@ mod crashes;
 mod departure;
 mod nexmark;
 mod levels;
+mod operators;
 mod process;
 mod reference;
 mod refused;

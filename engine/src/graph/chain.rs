@@ -106,7 +106,15 @@ impl ExecutionPlan {
         let mut plan = ExecutionPlan { tasks: Vec::new(), left_out };
         let mut place: Vec<(usize, usize)> = vec![(0, 0); order.len()];
         for &node in order.iter().filter(|node| !is_left_out(node)) {
-            let inputs = plan.inputs(graph, node);
+            let mut inputs = plan.inputs(graph, node);
+            if inputs.len() > 1 {
+                // The streams of a union need not have the same parallelism.
+                for (from, _, partition) in &mut inputs {
+                    if *partition == Partition::Forward && wanted(*from) != wanted(node) {
+                        *partition = Partition::Rebalance;
+                    }
+                }
+            }
             let chained = match inputs[..] {
                 [(from, port, partition)] => {
                     let (mine, theirs) = (wanted(node), wanted(from));

@@ -324,9 +324,11 @@ impl JobGraph {
 
     /// Leads an output port of `from` to the input of `to`. The fluent API sees to it that the
     /// record types agree. Behind an operator that insists on a parallelism only an exchange
-    /// changes it.
+    /// changes it, or a union whose first stream has another one.
     pub fn connect(&mut self, from: NodeId, port: Port, to: NodeId, partition: Partition) {
-        if partition == Partition::Forward && self.info(to).parallelism.is_none() {
+        let is_first = self.inputs(to).is_empty();
+        let inherits = is_first && self.info(to).parallelism.is_none();
+        if partition == Partition::Forward && inherits {
             self.graph[to.0].info.parallelism = self.info(from).parallelism;
         }
         self.graph.add_edge(from.0, to.0, Edge { port, partition });

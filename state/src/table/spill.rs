@@ -87,7 +87,8 @@ impl<K: Key, V: Data> Table<K, V> {
     pub(crate) fn estimated_bytes(&mut self) -> Result<usize> {
         let len = self.entries.len();
         self.size.asked += 1;
-        if len / 2 > self.size.sampled_len || self.size.asked > SAMPLE_INTERVAL {
+        // Slices often have one entry: it is looked at too.
+        if len > 2 * self.size.sampled_len || self.size.asked > SAMPLE_INTERVAL {
             self.size = SizeEstimate { heap_bytes: self.sample()?, sampled_len: len, asked: 0 };
         }
         Ok(len * self.entry_bytes())

@@ -215,6 +215,18 @@ fn values_that_grow_are_noticed() {
 }
 
 #[test]
+fn one_large_value_is_noticed() {
+    for mut bed in all_beds(10_000) {
+        let mut table: Table<u64, Vec<u8>> = bed.state.table(TableId(0));
+        table.insert(hash(&7), &7, vec![7; 100_000]).expect("inserts");
+        table.relieve().expect("relieves");
+        let spills = bed.name != "memory";
+        assert_eq!(table.len_in_memory(), usize::from(!spills), "{}", bed.name);
+        assert_eq!(table.get(hash(&7), &7).expect("reads"), Some(&vec![7; 100_000]));
+    }
+}
+
+#[test]
 fn clearing_a_table_that_spilled_clears_the_store() {
     check_clearing(1_000);
     check_clearing(10_000);
