@@ -1,4 +1,4 @@
-//! Whole jobs as processes and on threads: results, crashes, stops, backpressure, bad input and use.
+//! Whole jobs, as processes and on threads: results, crashes, stops, backpressure, bad input.
 
 mod backpressure;
 mod bad_input;
