@@ -290,7 +290,7 @@ fn broadcast_rules() {
             let ruled = |row: Row| Row { at: [vec![row.at[0]], rules.clone()].concat(), ..row };
             sorted(totals(&data.left).into_iter().map(ruled))
         }),
-        held: Held::Rest,
+        held: Held::Copies,
         ..case("ruled", |job, input| {
             let rules = input.right(job);
             let output = input

@@ -12,7 +12,7 @@ use super::data::{BOUND, Data, Event, Port, Row, Splits, decoded, sorted};
 use super::source::{Gate, Gated, Then};
 
 /// A quarter of this is what the tables of one operator may hold at parallelism 2.
-const MEMORY_BYTES: u64 = 64 << 10;
+const MEMORY_BYTES: u64 = 32 << 10;
 
 /// What becomes of the records that are not late, in a gap, skipped or dead.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(crate) enum Held {
     InRows,
     /// Some are only in state, or were dropped as the operator is there to do.
     Rest,
+    /// As `Rest`, and every subtask gets its own copy of some.
+    Copies,
 }
 
 /// A job with one operator to be tested.
@@ -137,7 +139,8 @@ impl<'a> Attempts<'a> {
         let records = records as u64;
         assert_eq!(metrics.records_read(), records, "{name}, {what}: records read");
         // A combiner is left out at parallelism 1, and makes one record of several elsewhere.
-        if metrics.total(&format!("{name}.combiner"), Counter::In) == 0 {
+        let combined = metrics.total(&format!("{name}.combiner"), Counter::In);
+        if combined == 0 && self.case.held != Held::Copies {
             assert_eq!(total(Counter::In), records, "{name}, {what}: records in");
         }
 
@@ -172,7 +175,7 @@ impl<'a> Attempts<'a> {
 }
 
 /// Every parallelism with every backend, if the environment variable `THALWEG_EVERY` is set;
-/// otherwise each of both with some of the other, because RocksDB takes its time.
+/// otherwise RocksDB, which takes its time, only where memory is little and where runs end early.
 fn is_every() -> bool {
     std::env::var_os("THALWEG_EVERY").is_some()
 }
@@ -213,7 +216,7 @@ fn spill(case: &Case, data: &Data, expected: &[Row]) {
 /// Checkpoints while records flow.
 fn checkpoint(case: &Case, data: &Data, expected: &[Row]) {
     let memory = [1, 2, 4].map(|parallelism| (parallelism, StateBackend::Memory));
-    let rocks: &[usize] = if is_every() { &[1, 2, 4] } else { &[4] };
+    let rocks: &[usize] = if is_every() { &[1, 2, 4] } else { &[] };
     let rocks = rocks.iter().map(|parallelism| (*parallelism, StateBackend::RocksDb));
     for (parallelism, state) in memory.into_iter().chain(rocks) {
         let directory = tempfile::tempdir().expect("a temporary directory");

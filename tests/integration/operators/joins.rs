@@ -46,11 +46,11 @@ fn full(left: &[Read], right: &[Read], matches: impl Fn(&Read, &Read) -> bool) -
 
 const KIND: Slid = Slid { size: 80, slide: 40, offset: 0, lateness: 50 };
 
-/// What meets in one window, by its end.
-type Met = Vec<(i64, Vec<Read>, Vec<Read>)>;
+/// The start of a window and the rows of both sides in it.
+type InWindow = (i64, Vec<Read>, Vec<Read>);
 
 /// The late rows of a window join, and the rows of both sides by window.
-fn by_window(data: &Data) -> (Vec<Row>, Met) {
+fn by_window(data: &Data) -> (Vec<Row>, Vec<InWindow>) {
     let mut late = Vec::new();
     let mut windows = std::collections::BTreeMap::<i64, [Vec<Read>; 2]>::new();
     for (side, splits) in [&data.left, &data.right].into_iter().enumerate() {
