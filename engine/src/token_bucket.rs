@@ -31,8 +31,9 @@ pub struct TokenBucket {
 struct Given {
     /// The time of the first call, and the latest one seen.
     times: Option<(ProcessingTime, ProcessingTime)>,
-    /// Tokens given since the origin, or let lapse.
-    tokens: u64,
+    /// Tokens given since the origin, or let lapse. At the greatest rate 64 bits are used up in a
+    /// second.
+    tokens: u128,
 }
 
 impl TokenBucket {
@@ -57,37 +58,35 @@ impl TokenBucket {
         let granule = (now.millis().saturating_sub(origin.millis()) / GRANULE_MS) as u64;
         let allowed = self.allowed(granule);
         let lapsed = match self.burst {
-            Some(burst) => allowed.saturating_sub(burst),
+            Some(burst) => allowed.saturating_sub(u128::from(burst)),
             None => granule.checked_sub(SAVED_GRANULES).map_or(0, |g| self.allowed(g)),
         };
         given.tokens = given.tokens.max(lapsed);
-        let tokens = allowed.saturating_sub(given.tokens).min(wanted);
+        let tokens = allowed.saturating_sub(given.tokens).min(u128::from(wanted)) as u64;
         if tokens == 0 {
-            let at = self.granule_of(given.tokens.saturating_add(1));
+            let at = self.granule_of(given.tokens + 1);
             let after = i64::try_from(at).unwrap_or(i64::MAX).saturating_mul(GRANULE_MS);
             return Err(origin.plus_millis(after));
         }
-        given.tokens += tokens;
+        given.tokens += u128::from(tokens);
         Ok(tokens)
     }
 
     /// Returns tokens that were taken and not used.
     pub fn give_back(&self, tokens: u64) {
         let mut given = self.lock();
-        given.tokens = given.tokens.saturating_sub(tokens);
+        given.tokens = given.tokens.saturating_sub(u128::from(tokens));
     }
 
     /// Tokens allowed from the origin to the end of `granule`.
-    fn allowed(&self, granule: u64) -> u64 {
-        let tokens = (u128::from(granule) + 1) * u128::from(self.per_second)
-            / u128::from(GRANULES_PER_SECOND);
-        u64::try_from(tokens).unwrap_or(u64::MAX)
+    fn allowed(&self, granule: u64) -> u128 {
+        (u128::from(granule) + 1) * u128::from(self.per_second) / u128::from(GRANULES_PER_SECOND)
     }
 
     /// The first granule that allows `tokens`.
-    fn granule_of(&self, tokens: u64) -> u64 {
-        let granules = (u128::from(tokens) * u128::from(GRANULES_PER_SECOND))
-            .div_ceil(u128::from(self.per_second.max(1)));
+    fn granule_of(&self, tokens: u128) -> u64 {
+        let granules =
+            (tokens * u128::from(GRANULES_PER_SECOND)).div_ceil(u128::from(self.per_second.max(1)));
         u64::try_from(granules.saturating_sub(1)).unwrap_or(u64::MAX)
     }
 
@@ -166,6 +165,17 @@ mod tests {
         assert_eq!(bucket.take(u64::MAX, at(3)), Err(at(13)));
         bucket.give_back(4);
         assert_eq!(bucket.take(u64::MAX, at(3)), Ok(4));
+    }
+
+    /// The greatest rate is how one asks for none at all.
+    #[test]
+    fn the_greatest_rate_never_comes_to_an_end() {
+        for bucket in [TokenBucket::new(u64::MAX), TokenBucket::new(u64::MAX).with_burst(u64::MAX)]
+        {
+            for now in [0, 1_000, 1_100, 5_000, i64::MAX / 2] {
+                assert_eq!(bucket.take(1_000, at(now)), Ok(1_000), "at {now} ms");
+            }
+        }
     }
 
     #[test]

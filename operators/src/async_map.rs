@@ -86,6 +86,8 @@ impl AsyncMap {
     }
 
     /// An attempt that takes longer has failed; without this it may take as long as it likes.
+    /// Where `capacity` records wait, a checkpoint waits for the first of their answers, so a call
+    /// that may never be answered needs a time-out.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         AsyncMap { timeout_ms: Some(duration_millis(timeout)), ..self }

@@ -172,7 +172,8 @@ fn build((left, right): &(Vec<Vec<Click>>, Vec<Vec<Click>>), rules: Rules, world
     let late = move |c: Click, is_left| (c.user % rules.keys, c.id, is_left);
 
     let kind = rules.window;
-    let sliding = Sliding::of(millis(kind.size), millis(kind.slide)).offset_millis(kind.offset);
+    let sliding =
+        Sliding::of(millis(kind.size), millis(kind.slide)).offset_millis(kind.offset).with_gaps();
     let windows = left.join(&right).window(sliding).allowed_lateness(millis(kind.lateness));
     let windows = windows.full("windows", pair);
     let counts_0 = look_at(0, &windows.results(), (rules, &world.windows.0));
@@ -238,11 +239,11 @@ struct Read {
     is_deletion: bool,
 }
 
-/// All clicks of one side.
-fn read(splits: &[Vec<Click>], rules: Rules) -> Vec<Read> {
+/// All clicks of one side, which is the source of this name.
+fn read(source: &str, splits: &[Vec<Click>], rules: Rules) -> Vec<Read> {
     let mut all = Vec::new();
     for (number, split) in splits.iter().enumerate() {
-        let name = hash_key(&number.to_string()).expect("a name has a hash");
+        let name = hash_key(&(source, number.to_string())).expect("a name has a hash");
         let mut greatest: Option<i64> = None;
         for (offset, click) in split.iter().enumerate() {
             all.push(Read {
@@ -326,7 +327,7 @@ fn expected_chain(left: &[Read], right: &[Read], size: i64) -> Vec<(Pair, i64)> 
 }
 
 fn expected((left, right): &(Vec<Vec<Click>>, Vec<Vec<Click>>), rules: Rules) -> Outputs {
-    let (left, right) = (read(left, rules), read(right, rules));
+    let (left, right) = (read("left", left, rules), read("right", right, rules));
     let mut all = World::new().given();
     expected_windows(&left, &right, rules.window, &mut all);
     all.regular = full(&left, &right, |a, b| a.key == b.key);

@@ -101,7 +101,7 @@ impl<S: Source> ErasedSource for SourceCell<S> {
             let read = restored.as_ref().map_or(0, |state| state.read);
             let position = restored.map(|state| state.position);
             // Sources name their splits alike: the first file, the first part.
-            let number = hash_key(&(identified_as, &split.id))?;
+            let number = hash_key(&(identified_as.unwrap_or_default(), &split.id))?;
             let phase = match is_finished {
                 true => SplitPhase::Finished(position.unwrap_or_default()),
                 false => {

@@ -121,6 +121,10 @@ impl<T: Data, U: Element, F: Fn(T) -> Asking<U>> AsyncOperator<T, U, F> {
             }
         }
         context.metrics.add(Counter::Dead, dead);
+        if out.main.ids.len() != out.main.len() {
+            // Some came from where identities are not known: then none is, as in a batch of both.
+            out.main.ids.clear();
+        }
         if out.is_full() {
             context.wake_at(context.now);
         } else if let Some(at) = self.flight.next_at() {

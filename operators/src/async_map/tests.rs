@@ -146,3 +146,30 @@ fn wrong_options_are_refused_when_the_job_is_built() {
         assert!(error.contains("answers") && error.contains("tests.rs"), "{error}");
     }
 }
+
+/// Records whose identity is known and others, as they come out of windows, are in flight together.
+#[test]
+fn records_with_and_without_identities_are_in_flight_together() {
+    for seed in 0..50 {
+        let (sink, collected) = memory::sink();
+        crate::testing::simulate(seed, |job| {
+            let numbers = job
+                .source("numbers", memory::source((0..60_u64).collect()))
+                .event_time(|n| *n as i64, Watermarks::monotonic());
+            let windows = numbers.key_by(|_| 0_u8).window(Tumbling::of(millis(10)));
+            let counts = windows.aggregate("counts", Count).results().map(|r| r.value + 1_000);
+            let asking = AsyncMap::unordered().capacity(5);
+            let answers =
+                numbers.union([&counts]).async_map("answers", asking, |n: u64| async move {
+                    Slow((n % 3) as u32).await;
+                    Ok::<_, String>(n)
+                });
+            let ordered = answers.filter(|n| *n != 7).in_event_order("in-order");
+            ordered.results().sink("out", sink.clone());
+        });
+        let mut numbers = collected.take();
+        numbers.sort_unstable();
+        let expected = (0..60).filter(|n| *n != 7).chain([1_010; 6]);
+        assert_eq!(numbers, expected.collect::<Vec<u64>>(), "seed {seed}");
+    }
+}

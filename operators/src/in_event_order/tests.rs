@@ -91,9 +91,9 @@ fn events(seed: u64) -> (Vec<Vec<Event>>, Vec<Event>, Vec<Event>) {
     (splits, on_time, late)
 }
 
-/// Splits are ordered by the hash of their names, which are their numbers.
+/// Splits are ordered by the hash of the names of source and split, which is its number.
 fn sort(events: &mut [Event]) {
-    let split = |event: &Event| hash_key(event.split.to_string().as_str()).expect("has a hash");
+    let split = |event: &Event| hash_key(&("events", event.split.to_string())).expect("has a hash");
     events.sort_by_key(|event| (event.time, split(event), event.offset));
 }
 
