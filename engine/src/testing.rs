@@ -2,7 +2,8 @@
 //!
 //! Modes: records one by one and all at once; outputs that are full after one record; a snapshot
 //! and restore into new instances after every step, also in the middle of a watermark's work; and
-//! one instance becoming two and one again. Operators that ask for a wake-up get it when the script
+//! one instance becoming two and one again; and records that come while a watermark before them is
+//! being worked at. No result may be behind the watermark that was forwarded. Operators that ask for a wake-up get it when the script
 //! moves the time. Records have the identities of one split, in the order of the script. Every call
 //! must make progress. After an idea of Hazelcast Jet (`TestSupport`).
 //!
@@ -54,12 +55,30 @@ pub type HashOf<'a, T> = &'a dyn Fn(&T) -> u64;
 /// How records find instances: by hash, or to all.
 type Routes<'a, T> = (Option<HashOf<'a, T>>, &'a dyn Fn(&T) -> bool);
 
+/// Records at a time, and the room of the outputs.
+const BATCHES: [(usize, usize); 6] =
+    [(1, 1), (1, 1024), (3, 1), (3, 1024), (usize::MAX, 1), (usize::MAX, 1024)];
+
+/// How an operator is restored: not at all, as one instance, as another number of them.
+const RESTORES: [(bool, bool); 3] = [(false, false), (true, false), (true, true)];
+
 #[derive(Clone, Copy, Debug)]
 struct Mode {
     batch: usize,
     capacity: usize,
     restores: bool,
     rescales: bool,
+    /// Records that are after a watermark come while it is being worked at.
+    interleaves: bool,
+}
+
+/// What is asked of an operator besides the same results in all modes.
+#[derive(Clone, Copy)]
+struct Claims {
+    /// That the results are the same, too, where records come during a watermark's work.
+    is_order_free: bool,
+    /// That no result is behind the watermark it has forwarded.
+    is_in_time: bool,
 }
 
 /// Runs the operators that `make` makes over `script` in all modes; returns what they gave out.
@@ -79,11 +98,28 @@ where
     O::Out: Debug,
     O::Side: Debug,
 {
-    verify_beside_broadcast(make, hash, &|_| false, script)
+    verify(make, (hash, &|_| false), Claims { is_order_free: true, is_in_time: true }, script)
 }
 
-/// As [`verify_operator`], for an operator that also takes records that go to every instance:
-/// those for which `is_broadcast` is true.
+/// As [`verify_operator`], for an operator whose results depend on whether a record comes before or
+/// after a watermark that is behind it: of level D2.
+///
+/// # Errors
+/// As [`verify_operator`].
+pub fn verify_in_order<O: Operator>(
+    make: impl Fn() -> O,
+    hash: Option<HashOf<'_, O::In>>,
+    script: &[Input<O::In>],
+) -> Result<Given>
+where
+    O::Out: Debug,
+    O::Side: Debug,
+{
+    verify(make, (hash, &|_| false), Claims { is_order_free: false, is_in_time: true }, script)
+}
+
+/// As [`verify_in_order`], for an operator that also takes records that go to every instance:
+/// those for which `is_broadcast` is true. Its results may have any times.
 ///
 /// # Errors
 /// As [`verify_operator`].
@@ -97,12 +133,30 @@ where
     O::Out: Debug,
     O::Side: Debug,
 {
+    let claims = Claims { is_order_free: false, is_in_time: false };
+    verify(make, (hash, is_broadcast), claims, script)
+}
+
+fn verify<O: Operator>(
+    make: impl Fn() -> O,
+    routes: Routes<'_, O::In>,
+    claims: Claims,
+    script: &[Input<O::In>],
+) -> Result<Given>
+where
+    O::Out: Debug,
+    O::Side: Debug,
+{
     let mut first: Option<(Mode, Given)> = None;
-    for batch in [1, 3, usize::MAX] {
-        for capacity in [1, 1024] {
-            for (restores, rescales) in [(false, false), (true, false), (true, hash.is_some())] {
-                let mode = Mode { batch, capacity, restores, rescales };
-                let given = Run::new(&make, (hash, is_broadcast), mode)?.play(script)?;
+    for (batch, capacity) in BATCHES {
+        for (restores, rescales) in RESTORES {
+            let rescales = rescales && routes.0.is_some();
+            for interleaves in [false, true] {
+                if interleaves && !claims.is_order_free {
+                    continue;
+                }
+                let mode = Mode { batch, capacity, restores, rescales, interleaves };
+                let given = Run::new(&make, routes, claims, mode)?.play(script)?;
                 match &first {
                     None => first = Some((mode, given)),
                     Some((other, expected)) if *expected != given => {
@@ -123,6 +177,7 @@ struct Run<'a, O: Operator, M> {
     make: &'a M,
     hash: Option<HashOf<'a, O::In>>,
     is_broadcast: &'a dyn Fn(&O::In) -> bool,
+    claims: Claims,
     mode: Mode,
     instances: Vec<O>,
     /// When each instance wants to be called.
@@ -132,8 +187,12 @@ struct Run<'a, O: Operator, M> {
     spawned: Arc<Spawned>,
     metrics: OperatorMetrics,
     watermark: EventTime,
-    /// The watermark all of whose work has been done: what a restored operator is told.
+    /// The watermark all of whose work has been done.
     done: EventTime,
+    /// The watermark that was forwarded.
+    forwarded: EventTime,
+    /// The times of unmarked records that came behind the watermark, as from a split that was idle.
+    behind: Vec<EventTime>,
     now: ProcessingTime,
     fed: u64,
     snapshots: u64,
@@ -145,11 +204,17 @@ where
     O::Out: Debug,
     O::Side: Debug,
 {
-    fn new(make: &'a M, (hash, is_broadcast): Routes<'a, O::In>, mode: Mode) -> Result<Self> {
+    fn new(
+        make: &'a M,
+        (hash, is_broadcast): Routes<'a, O::In>,
+        claims: Claims,
+        mode: Mode,
+    ) -> Result<Self> {
         let mut run = Run {
             make,
             hash,
             is_broadcast,
+            claims,
             mode,
             instances: Vec::new(),
             wake_at: Vec::new(),
@@ -158,6 +223,8 @@ where
             metrics: OperatorMetrics::default(),
             watermark: EventTime::MIN,
             done: EventTime::MIN,
+            forwarded: EventTime::MIN,
+            behind: Vec::new(),
             now: ProcessingTime::default(),
             fed: 0,
             snapshots: 0,
@@ -167,9 +234,10 @@ where
         Ok(run)
     }
 
-    fn play(mut self, script: &[Input<O::In>]) -> Result<Given> {
+    fn play(mut self, mut script: &[Input<O::In>]) -> Result<Given> {
         let mut records = Vec::new();
-        for input in script {
+        while let Some((input, rest)) = script.split_first() {
+            script = rest;
             match input {
                 Input::Record(value, time, mark) => {
                     records.push((value.clone(), *time, *mark));
@@ -180,7 +248,7 @@ where
                 Input::Watermark(watermark) => {
                     self.feed(std::mem::take(&mut records))?;
                     self.watermark = *watermark;
-                    self.advance()?;
+                    self.advance(&mut script)?;
                 }
                 Input::Time(now) => {
                     self.feed(std::mem::take(&mut records))?;
@@ -214,7 +282,11 @@ where
                 key_group_count,
                 backend: BackendConfig::Memory,
                 restored: parts,
-                restored_watermark: self.done,
+                // The one being worked at, as in a job, where results cannot depend on it.
+                restored_watermark: match self.claims.is_order_free {
+                    true => self.watermark,
+                    false => self.done,
+                },
                 restored_from: None,
                 is_checkpointed: true,
                 waker: Waker::default(),
@@ -231,6 +303,9 @@ where
         let mut batches: Vec<Batch<O::In>> =
             self.instances.iter().map(|_| Batch::default()).collect();
         for (value, time, mark) in records {
+            if mark.is_none() && time <= self.watermark {
+                self.behind.push(time);
+            }
             let hash = self.hash.map(|hash| hash(&value));
             let group = KeyGroup::of(hash.unwrap_or(0), key_groups);
             let to = match (self.is_broadcast)(&value) {
@@ -261,7 +336,7 @@ where
         Ok(())
     }
 
-    fn advance(&mut self) -> Result<()> {
+    fn advance(&mut self, script: &mut &[Input<O::In>]) -> Result<()> {
         let mut index = 0;
         while index < self.instances.len() {
             let watermark = self.watermark;
@@ -277,6 +352,7 @@ where
                     return Err(Error::bug(format!("advance made no progress in {:?}", self.mode)));
                 }
                 Advance::More => {
+                    self.interleave(script)?;
                     let instances = self.instances.len();
                     self.restore()?;
                     // Restored instances find out for themselves what is still to be given out.
@@ -287,7 +363,22 @@ where
             }
         }
         self.done = self.watermark;
+        let forwarded = self.instances.iter().map(|operator| operator.forwarded(self.watermark));
+        self.forwarded = self.forwarded.max(forwarded.min().unwrap_or(EventTime::MIN));
         Ok(())
+    }
+
+    /// Feeds the next record of the script, if it is after the watermark that is being worked at.
+    fn interleave(&mut self, script: &mut &[Input<O::In>]) -> Result<()> {
+        match script.split_first() {
+            Some((Input::Record(value, time, None), rest))
+                if self.mode.interleaves && *time > self.watermark =>
+            {
+                *script = rest;
+                self.feed(vec![(value.clone(), *time, None)])
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Answers all calls to the world outside, and tells the operators; true if there were any.
@@ -361,9 +452,26 @@ where
         let result = f(&mut self.instances[index], &mut out, &mut context)?;
         self.wake_at[index] = context.wake_at;
         let count = main.len() + side.len();
+        self.check_times(&main)?;
+        self.check_times(&side)?;
         keep(&main, &mut self.given.main);
         keep(&side, &mut self.given.side);
         Ok((result, count))
+    }
+
+    /// No result may be behind the watermark that was forwarded, unless its record was.
+    fn check_times<T: Debug>(&self, given: &Batch<T>) -> Result<()> {
+        let mut marks = given.marks();
+        for (i, time) in given.times.iter().enumerate() {
+            let is_in_time = *time > self.forwarded || self.behind.contains(time);
+            if marks.at(i).is_none() && self.claims.is_in_time && !is_in_time {
+                let (value, forwarded, mode) = (&given.values[i], self.forwarded, self.mode);
+                return Err(Error::bug(format!(
+                    "{value:?} at {time} follows the watermark {forwarded} in {mode:?}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Takes a snapshot and goes on with new instances, if the mode says so.

@@ -182,6 +182,10 @@ impl<O: Operator> Operator for Watched<O> {
         Ok(advance)
     }
 
+    fn forwarded(&self, watermark: EventTime) -> EventTime {
+        self.operator.forwarded(watermark)
+    }
+
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
         self.operator.snapshot(context)
     }

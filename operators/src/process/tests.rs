@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_engine::sim::Random;
 use thalweg_engine::state::hash_key;
-use thalweg_engine::testing::{Given, Input, verify_operator};
+use thalweg_engine::testing::{Given, Input, verify_beside_broadcast};
 use thalweg_engine::{RecordId, RecordId as Id};
 
 use super::*;
@@ -33,7 +33,7 @@ where
     assert_eq!(problems, Vec::<String>::new());
     let make = || Process::<u8, T, D, P>::new(function.clone(), declared.clone());
     let hash = |keyed: &Keyed<u8, T>| hash_key(&keyed.key).expect("a number has a hash");
-    verify_operator(make, Some(&hash), script)
+    verify_beside_broadcast(make, Some(&hash), &|_| false, script)
 }
 
 /// Gives out each record, and the number of records of a key one millisecond after each.

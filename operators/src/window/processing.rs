@@ -131,6 +131,11 @@ impl From<ProcessingSession> for ProcessingAssigner {
     }
 }
 
+/// The watermark, unless it is that of the end: what is given out then is behind the last one.
+fn before_end(watermark: EventTime) -> EventTime {
+    if watermark == EventTime::MAX { EventTime::MIN } else { watermark }
+}
+
 /// A duration in milliseconds that can be added to any time.
 fn bounded(duration: Duration) -> i64 {
     duration_millis(duration).min(EventTime::RECORD_LIMIT_MS)
@@ -216,6 +221,7 @@ const SESSIONS: Namespace = Namespace(0, 0);
 struct ProcessingOperator<K, T, A: Aggregate<T>> {
     kind: Kind,
     aggregate: Arc<A>,
+    /// The operator's watermark, until the end of the input.
     watermark: EventTime,
     /// Keys with something due, in a slice of windows or timers. They are there until done.
     due: VecDeque<(Namespace, u64, K)>,
@@ -337,10 +343,7 @@ impl<K: Key, T: Data, A: Aggregate<T>> ProcessingOperator<K, T, A> {
     ) {
         let Held { window, latest, accumulator } = held;
         let value = self.aggregate.finish(&accumulator);
-        let time = match self.watermark {
-            EventTime::MAX => latest,
-            watermark => latest.max(watermark.shifted(1)),
-        };
+        let time = latest.max(self.watermark.shifted(1));
         out.main.push(ProcessingResult { key, window, value }, time);
     }
 
@@ -443,7 +446,7 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for ProcessingOperator<K, T, A> 
     type Side = ();
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        self.watermark = context.restored_watermark;
+        self.watermark = before_end(context.restored_watermark);
         let mut state = context.open_state()?;
         let (mut windows, mut timers) = (state.sliced(WINDOWS), state.sliced(TIMERS));
         state.restore(context.restored, &mut |key, value| match key.table {
@@ -490,7 +493,7 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for ProcessingOperator<K, T, A> 
         out: &mut ProcessingOutputs<'_, K, A::Out>,
         context: &mut Context<'_>,
     ) -> Result<Advance> {
-        self.watermark = self.watermark.max(watermark);
+        self.watermark = self.watermark.max(before_end(watermark));
         // At the end of the input nobody waits for the clock.
         if watermark == EventTime::MAX && !self.fire_due(i64::MAX, out)? {
             return Ok(Advance::More);

@@ -37,6 +37,9 @@ pub(super) struct AsOfOperator<K, A, V, F, R> {
     bucket_ms: i64,
     /// The operator's watermark, for records of splits that were idle.
     watermark: EventTime,
+    /// All rows up to this time have been given out: no row needs older versions. The watermark may
+    /// be further while its rows are given out, and after a restore in the middle of that.
+    done: i64,
     open: Option<Opened<K, A, V>>,
     results: PhantomData<fn() -> R>,
 }
@@ -51,7 +54,7 @@ struct Opened<K, A, V> {
 impl<K: Key, A: Data, V: Data, F, R> AsOfOperator<K, A, V, F, R> {
     pub(super) fn new(f: Arc<F>, lateness_ms: i64, bucket_ms: i64) -> Self {
         let (watermark, results) = (EventTime::MIN, PhantomData);
-        AsOfOperator { f, lateness_ms, bucket_ms, watermark, open: None, results }
+        AsOfOperator { f, lateness_ms, bucket_ms, watermark, done: i64::MIN, open: None, results }
     }
 
     fn opened(&mut self) -> Result<&mut Opened<K, A, V>> {
@@ -64,7 +67,7 @@ impl<K: Key, A: Data, V: Data, F, R> AsOfOperator<K, A, V, F, R> {
     }
 
     fn add_version(&mut self, hash: u64, key: &K, version: Version<V>) -> Result<()> {
-        let (limit, bucket_ms) = (self.limit(), self.bucket_ms);
+        let (limit, bucket_ms) = (self.done, self.bucket_ms);
         let opened = self.opened()?;
         let (time, is_deletion) = (version.time, version.value.is_none());
         let (has_older, next) = opened.versions.update(hash, key, Vec::new, |versions| {
@@ -85,6 +88,7 @@ impl<K: Key, A: Data, V: Data, F, R> AsOfOperator<K, A, V, F, R> {
     /// Removes versions that no row will need. Called when all rows up to the limit are given out.
     fn clean_up(&mut self) -> Result<()> {
         let (limit, bucket_ms) = (self.limit(), self.bucket_ms);
+        self.done = limit;
         let opened = self.opened()?;
         let is_due = |n: &Namespace| n.0.saturating_add(bucket_ms - 1) <= limit;
         loop {

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use thalweg_engine::sim::Random;
 use thalweg_engine::state::hash_key;
-use thalweg_engine::testing::{Given, Input, verify_operator};
+use thalweg_engine::testing::{Given, Input, verify_in_order};
 
 use super::*;
 use crate::aggregate::Count;
@@ -16,7 +16,7 @@ fn given(assigner: impl Into<ProcessingAssigner>, script: &[Input<Record>]) -> G
     let ProcessingAssigner { kind } = assigner.into();
     let hash = |record: &Record| hash_key(&record.key).expect("a number has a hash");
     let make = || ProcessingOperator::<u8, u32, Count>::new(kind, Arc::new(Count));
-    verify_operator(make, Some(&hash), script).expect("all modes agree")
+    verify_in_order(make, Some(&hash), script).expect("all modes agree")
 }
 
 fn line(key: u8, (start, end): (i64, i64), value: impl Debug) -> String {

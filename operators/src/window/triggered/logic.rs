@@ -35,6 +35,8 @@ pub(super) type WindowOutputs<'a, K, T, R> = Outputs<'a, WindowResult<K, R>, Win
 /// What surrounds a call: the times, the outputs, and what is to be done about timers.
 pub(super) struct Call<'a, 'b, K, T, R> {
     pub(super) watermark: EventTime,
+    /// The last watermark before that of the end of the input.
+    pub(super) passed: EventTime,
     pub(super) now: ProcessingTime,
     pub(super) out: &'a mut WindowOutputs<'b, K, T, R>,
     pub(super) asked: &'a mut Vec<TimerChange>,
@@ -132,7 +134,7 @@ impl<K: Key, T: Data, H: Holding<K, T>, Tr: Trigger<T>> Logic<K, T, H, Tr> {
             let value = self.result(&mut entry, key, info, (final_at, call.now))?;
             if let Some(value) = value.clone().filter(|_| self.wanted.wants_results()) {
                 let window = entry.window;
-                let time = result_time(&entry, call.watermark);
+                let time = result_time(&entry, call.passed);
                 call.out.main.push(WindowResult { key: key.clone(), window, value }, time);
             }
             if is_shown {
@@ -298,7 +300,7 @@ impl<K: Key, T: Data, H: Holding<K, T>, Tr: Trigger<T>> Logic<K, T, H, Tr> {
         call: &mut Call<'_, '_, K, T, H::Out>,
     ) -> Result<()> {
         entry.fresh = 0;
-        let (window, time) = (entry.window, result_time(entry, call.watermark));
+        let (window, time) = (entry.window, result_time(entry, call.passed));
         if let Some(codec) = self.wanted.updates() {
             let after = match &value {
                 Some(value) => Some(Shown { window, value: (codec.encode)(value)? }),
@@ -342,10 +344,9 @@ impl<K: Key, T: Data, H: Holding<K, T>, Tr: Trigger<T>> Logic<K, T, H, Tr> {
 
 /// The time of a result. Without an end a window has no last instant: then it is the time of its
 /// latest record, but not behind the watermark, so that it is not late further down.
-fn result_time<C, S, U>(entry: &Entry<C, S, U>, watermark: EventTime) -> EventTime {
-    match (entry.window.end, watermark) {
-        (EventTime::MAX, EventTime::MAX) => entry.latest,
-        (EventTime::MAX, watermark) => entry.latest.max(watermark.shifted(1)),
+fn result_time<C, S, U>(entry: &Entry<C, S, U>, passed: EventTime) -> EventTime {
+    match entry.window.end {
+        EventTime::MAX => entry.latest.max(passed.shifted(1)),
         _ => entry.window.max_time(),
     }
 }

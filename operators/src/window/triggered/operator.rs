@@ -40,6 +40,8 @@ pub(super) struct TriggeredOperator<K: Key, T, W, H: Holding<K, T>, Tr: Trigger<
     assigner: Arc<W>,
     logic: Arc<Logic<K, T, H, Tr>>,
     watermark: EventTime,
+    /// The last watermark before that of the end of the input.
+    passed: EventTime,
     /// What is due at one event time.
     ready: VecDeque<Ready<K>>,
     /// What is due at one processing time.
@@ -87,6 +89,7 @@ where
             assigner,
             logic,
             watermark: EventTime::MIN,
+            passed: EventTime::MIN,
             ready: VecDeque::new(),
             ready_now: VecDeque::new(),
             visits: BTreeSet::new(),
@@ -99,6 +102,13 @@ where
 
     fn opened(&mut self) -> Result<&mut OpenedOf<K, T, H, Tr>> {
         self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))
+    }
+
+    fn reach(&mut self, watermark: EventTime) {
+        self.watermark = self.watermark.max(watermark);
+        if watermark < EventTime::MAX {
+            self.passed = self.passed.max(watermark);
+        }
     }
 
     fn slice_of(&self, window: Window) -> Namespace {
@@ -171,6 +181,7 @@ where
         around: &mut Around<'_, '_, K, T, H::Out>,
     ) -> Result<bool> {
         let (logic, watermark, window) = (self.logic.clone(), self.watermark, at.window);
+        let passed = self.passed;
         let slice = self.slice_of(window);
         if self.opened()?.entries.get_slice(slice).is_none() {
             self.visit(window);
@@ -178,7 +189,7 @@ where
         let Self { asked, stands, open, .. } = self;
         let opened = open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))?;
         let Around { now, out } = around;
-        let call = &mut Call { watermark, now: *now, out, asked, stands };
+        let call = &mut Call { watermark, passed, now: *now, out, asked, stands };
         opened.entries.slice(slice).update(at.hash, at.key, Vec::new, |cell| {
             if cell.is_empty() {
                 cell.push(Entry::new(window, logic.holding.create()));
@@ -196,11 +207,11 @@ where
         element: &ElementRef<'_, T>,
         around: &mut Around<'_, '_, K, T, H::Out>,
     ) -> Result<bool> {
-        let (logic, watermark) = (self.logic.clone(), self.watermark);
+        let (logic, watermark, passed) = (self.logic.clone(), self.watermark, self.passed);
         let Self { asked, stands, open, .. } = self;
         let opened = open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))?;
         let Around { now, out } = around;
-        let call = &mut Call { watermark, now: *now, out, asked, stands };
+        let call = &mut Call { watermark, passed, now: *now, out, asked, stands };
         let slice = opened.entries.slice(MERGING);
         let (is_accepted, is_empty) =
             slice.update(at.hash, at.key, Vec::new, |cell| -> Result<_> {
@@ -325,6 +336,7 @@ where
         around: &mut Around<'_, '_, K, T, H::Out>,
     ) -> Result<()> {
         let (logic, watermark, window) = (self.logic.clone(), self.watermark, at.window);
+        let passed = self.passed;
         let namespace = self.slice_of(window);
         let Self { asked, stands, open, .. } = self;
         let opened = open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))?;
@@ -338,7 +350,7 @@ where
             return Ok(());
         }
         let Around { now, out } = around;
-        let call = &mut Call { watermark, now: *now, out, asked, stands };
+        let call = &mut Call { watermark, passed, now: *now, out, asked, stands };
         slice.update(at.hash, at.key, Vec::new, |cell| {
             match cell.iter_mut().find(|entry| entry.window == window) {
                 Some(entry) => logic.on_timer(entry, at.key, timer, call),
@@ -356,6 +368,7 @@ where
         around: &mut Around<'_, '_, K, T, H::Out>,
     ) -> Result<()> {
         let (logic, watermark, window) = (self.logic.clone(), self.watermark, at.window);
+        let passed = self.passed;
         let namespace = self.slice_of(window);
         let opened = self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))?;
         if logic.merges {
@@ -372,7 +385,7 @@ where
         let Some(entry) = closed else { return Ok(()) };
         let Self { asked, stands, .. } = self;
         let Around { now, out } = around;
-        let call = &mut Call { watermark, now: *now, out, asked, stands };
+        let call = &mut Call { watermark, passed, now: *now, out, asked, stands };
         logic.close(entry, at.key, call)?;
         self.apply(at.hash, at.key, None)
     }
@@ -407,7 +420,7 @@ where
     type Side = WindowSide<K, T, H::Out>;
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        self.watermark = context.restored_watermark;
+        self.reach(context.restored_watermark);
         let mut state = context.open_state()?;
         let mut entries = state.sliced(ENTRIES);
         let mut event_timers = state.sliced(EVENT_TIMERS);
@@ -474,7 +487,7 @@ where
         out: &mut Outputs<'_, Self::Out, Self::Side>,
         context: &mut Context<'_>,
     ) -> Result<Advance> {
-        self.watermark = self.watermark.max(watermark);
+        self.reach(watermark);
         let mut steps = 0;
         loop {
             while let Some(Ready { time, hash, key, window, step }) = self.ready.pop_front() {

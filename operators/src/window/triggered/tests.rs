@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use thalweg_engine::sim::Random;
 use thalweg_engine::state::hash_key;
-use thalweg_engine::testing::{Given, Input, verify_operator};
+use thalweg_engine::testing::{Given, Input, verify_in_order};
 use thalweg_engine::{Data, EventTime, ProcessingTime};
 
 use super::Lateness;
@@ -96,7 +96,7 @@ where
         let assigner = Arc::new(self.assigner);
         let hash = |record: &Record| hash_key(&record.key).expect("a number has a hash");
         let make = || TriggeredOperator::new(assigner.clone(), logic.clone());
-        verify_operator(make, Some(&hash), script).expect("all modes agree")
+        verify_in_order(make, Some(&hash), script).expect("all modes agree")
     }
 }
 

@@ -44,7 +44,7 @@ impl Case {
             let aggregate = Arc::new(Count);
             WindowOperator::<u8, u32, Count, _, Records>::new(&*assigner, aggregate, self.lateness)
         };
-        verify_operator(make, Some(&hash), &self.script).expect("all modes agree")
+        verify_in_order(make, Some(&hash), &self.script).expect("all modes agree")
     }
 
     /// The starts of the windows that accept a record, and whether it is in any at all.
