@@ -3,9 +3,10 @@
 //! Modes: records one by one and all at once; outputs that are full after one record; a snapshot
 //! and restore into new instances after every step, also in the middle of a watermark's work; and
 //! one instance becoming two and one again; and records that come while a watermark before them is
-//! being worked at. No result may be behind the watermark that was forwarded. Operators that ask for a wake-up get it when the script
-//! moves the time. Records have the identities of one split, in the order of the script. Every call
-//! must make progress. After an idea of Hazelcast Jet (`TestSupport`).
+//! being worked at. No result may be behind the watermark that was forwarded. Operators that ask
+//! for a wake-up get it when the script moves the time. Records have the identities of one split,
+//! in the order of the script. Every call must make progress. After an idea of Hazelcast Jet
+//! (`TestSupport`).
 //!
 //! What it cannot see: channels, alignment, and anything between operators; that is the
 //! simulator's part.

@@ -7,7 +7,7 @@ use thalweg::prelude::*;
 
 use super::data::{Data, Event, Row, ordered, sorted};
 use super::harness::{Case, Held, Input, all, check};
-use super::reference::{Fate, Read, Slid, read};
+use super::reference::{Fate, Read, Slid, read, read_from};
 
 const fn case(name: &'static str, build: fn(&Job, &Input) -> Stream<Row>) -> Case {
     Case { name, build, invariant: all, expected: None, held: Held::InRows, shows_spilling: true }
@@ -115,7 +115,7 @@ fn co_group() {
 
 /// Late rows of both sides, and the others.
 fn on_time(data: &Data, lateness: i64) -> (Vec<Row>, Vec<Read>, Vec<Read>) {
-    let (mut left, mut right) = (read(&data.left), read(&data.right));
+    let (mut left, mut right) = (read(&data.left), read_from("right", &data.right));
     let late = left.iter().chain(&right).filter(|read| read.is_late(lateness));
     let late = late.map(|read| Row::late(read.id)).collect();
     left.retain(|read| !read.is_late(lateness));
@@ -194,7 +194,7 @@ fn latest_join() {
 fn regular_join() {
     check(&Case {
         expected: Some(|data| {
-            let (left, right) = (read(&data.left), read(&data.right));
+            let (left, right) = (read(&data.left), read_from("right", &data.right));
             let mut rows = full(&left, &right, |_, _| true);
             rows.retain(|row| !row.ids.contains(&0));
             sorted(rows)

@@ -26,11 +26,16 @@ impl Read {
     }
 }
 
-/// All events of one side.
+/// All events of the left side.
 pub(crate) fn read(splits: &Splits) -> Vec<Read> {
+    read_from("left", splits)
+}
+
+/// All events of a source.
+pub(crate) fn read_from(source: &str, splits: &Splits) -> Vec<Read> {
     let mut all = Vec::new();
     for (number, split) in splits.iter().enumerate() {
-        let name = hash_key(&number.to_string()).expect("a name has a hash");
+        let name = hash_key(&(source, number.to_string())).expect("a name has a hash");
         let mut greatest: Option<i64> = None;
         for (offset, event) in split.iter().enumerate() {
             all.push(Read {

@@ -138,10 +138,6 @@ fn graphs() -> Vec<Case> {
             let windows = keyed(job, "numbers").window(Tumbling::of(millis(5)));
             let _ = windows.process("lists", |_| 1_u64);
         }),
-        case!("union-3", "forward edge", |job| {
-            let all = numbers(job, "left").global();
-            end(&all.union([&numbers(job, "right")]));
-        }),
     ]
 }
 
