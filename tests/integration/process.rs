@@ -1,9 +1,11 @@
 //! Starts the example jobs as processes, as a user would.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::departure::{Departure, HourlyDelay};
@@ -11,13 +13,33 @@ use crate::departure::{Departure, HourlyDelay};
 /// The records of the data set that ships with the repository.
 pub(crate) const RECORDS: usize = 327_346;
 
-/// The binary of an example, which cargo builds beside the tests.
+/// The binary of an example, built anew if its sources have changed: cargo builds no binary of an
+/// example that has tests of its own.
 pub(crate) fn example(name: &str) -> PathBuf {
+    static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let test = std::env::current_exe().expect("a test knows where it is");
     let profile = test.ancestors().nth(2).expect("tests are in <profile>/deps");
-    let path = profile.join("examples").join(name);
-    assert!(path.exists(), "{} is missing: run `cargo build --examples`", path.display());
-    path
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !built.contains(name) {
+        build_example(name, profile);
+        built.insert(name.to_owned());
+    }
+    profile.join("examples").join(name)
+}
+
+fn build_example(name: &str, profile: &Path) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let profile = match profile.file_name().and_then(|directory| directory.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    let output = Command::new(cargo)
+        .args(["build", "--locked", "--workspace", "--profile", profile, "--example", name])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the example {name} does not build:\n{said}");
 }
 
 /// The data that ships with the repository.
