@@ -31,7 +31,8 @@ pub use channel::ChannelBounds;
 pub use error::{Error, ErrorKind, Result};
 pub use metrics::Counter;
 pub use operator::{
-    Advance, Context, OpenContext, Operator, OriginWatermark, Outputs, SnapshotContext, TimeOrigin,
+    Advance, Context, EachTable, OpenContext, Operator, OriginWatermark, Outputs, SnapshotContext,
+    TimeOrigin,
 };
 pub use thalweg_checkpoint as checkpoint;
 pub use thalweg_checkpoint::CheckpointId;

@@ -23,7 +23,7 @@ use std::sync::atomic::AtomicBool;
 use thalweg_checkpoint::CheckpointId;
 use thalweg_state::{
     BackendConfig, Element, KeyGroupCount, KeyGroupRange, OperatorState, RestoreSource,
-    SnapshotPart,
+    SnapshotPart, StateTable,
 };
 
 use crate::batch::Batch;
@@ -123,11 +123,24 @@ pub trait Operator: Send + 'static {
         Ok(())
     }
 
+    /// Calls `f` with every state table that [`snapshot`](Operator::snapshot) hands over: what of a
+    /// snapshot is still to be written is written between the calls of other methods.
+    ///
+    /// # Errors
+    /// What `f` returns; `Bug` if the operator was not opened.
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let _ = f;
+        Ok(())
+    }
+
     /// The operator as the one that assigns event times and generates watermarks, if it is one.
     fn as_time_origin(&mut self) -> Option<&mut dyn TimeOrigin> {
         None
     }
 }
+
+/// What [`Operator::each_table`] calls.
+pub type EachTable<'a> = dyn FnMut(&mut dyn StateTable) -> thalweg_state::Result<()> + 'a;
 
 /// How far `advance` came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -47,4 +47,4 @@ pub use rocks::RocksShared;
 pub use sliced::SlicedTable;
 pub use state::{OperatorState, Snapshot, SnapshotPart};
 pub use state_key::{Namespace, StateKey, TableId};
-pub use table::Table;
+pub use table::{StateTable, Table};

@@ -9,9 +9,9 @@ use crate::budget::Share;
 use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
 use crate::state::Snapshot;
-use crate::state_key::{Namespace, StateKey};
+use crate::state_key::{Namespace, StateKey, TableId};
 use crate::store::Region;
-use crate::table::Table;
+use crate::table::{StateTable, Table};
 
 /// Restoring relieves the memory after this many entries.
 const RELIEVE_INTERVAL: u64 = 1_024;
@@ -30,6 +30,16 @@ pub struct SlicedTable<K, V> {
 struct Slice<K, V> {
     table: Table<K, V>,
     touched: u64,
+}
+
+impl<K: Key, V: Data> StateTable for SlicedTable<K, V> {
+    fn id(&self) -> TableId {
+        self.region.table
+    }
+
+    fn sweep(&mut self, budget: &mut usize) -> Result<()> {
+        self.slices.values_mut().try_for_each(|slice| slice.table.sweep(budget))
+    }
 }
 
 impl<K: Key, V: Data> SlicedTable<K, V> {

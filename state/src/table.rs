@@ -21,6 +21,7 @@ use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
 use crate::index::Index;
 use crate::key_group::KeyGroupCount;
+use crate::state_key::TableId;
 use crate::store::Region;
 
 mod spill;
@@ -58,6 +59,29 @@ struct Entry<K, V> {
     dirty: bool,
     /// Whether the store has a value for this key.
     stored: bool,
+}
+
+/// A table whatever its types: what the engine does with all tables of an operator.
+pub trait StateTable {
+    /// The table's number.
+    fn id(&self) -> TableId;
+
+    /// Hands over entries of the last snapshot that are still to be written, at most `budget` of
+    /// them, which is lessened by what was done.
+    ///
+    /// # Errors
+    /// If an entry cannot be encoded or read.
+    fn sweep(&mut self, budget: &mut usize) -> Result<()>;
+}
+
+impl<K: Key, V: Data> StateTable for Table<K, V> {
+    fn id(&self) -> TableId {
+        self.region.table
+    }
+
+    fn sweep(&mut self, _budget: &mut usize) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl<K: Key, V: Data> Table<K, V> {
