@@ -26,6 +26,8 @@ pub enum SnapshotPartRef<'a> {
 #[derive(Clone, Debug)]
 pub struct RestoreSource {
     part: Part,
+    /// Entries of other key groups are passed over.
+    limit: Option<KeyGroupRange>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,7 +49,13 @@ impl RestoreSource {
             SnapshotPartRef::PortableFile(path) => Part::Portable(PortableReader::of_file(path)?),
             SnapshotPartRef::Directory(path) => open_directory(path)?,
         };
-        Ok(RestoreSource { part })
+        Ok(RestoreSource { part, limit: None })
+    }
+
+    /// The same without the entries of other key groups.
+    #[must_use]
+    pub fn limited_to(self, range: KeyGroupRange) -> Self {
+        RestoreSource { limit: Some(range), ..self }
     }
 
     /// Calls `f` with every entry whose key group is in `range`, sorted by state key.
@@ -59,6 +67,9 @@ impl RestoreSource {
         range: KeyGroupRange,
         mut f: impl FnMut(StateKey<'_>, &[u8]) -> Result<()>,
     ) -> Result<()> {
+        let limit = self.limit.unwrap_or(range);
+        let (start, end) = (range.start.max(limit.start), range.end.min(limit.end));
+        let range = KeyGroupRange { start, end: end.max(start) };
         match &self.part {
             Part::Portable(reader) => reader.for_each(range, &mut f),
             #[cfg(feature = "rocksdb")]
