@@ -26,7 +26,7 @@ pub enum SnapshotPartRef<'a> {
 #[derive(Clone, Debug)]
 pub struct RestoreSource {
     part: Part,
-    /// Entries of other key groups are passed over.
+    /// Keyed state of other key groups is not of this source.
     limit: Option<KeyGroupRange>,
 }
 
@@ -52,10 +52,18 @@ impl RestoreSource {
         Ok(RestoreSource { part, limit: None })
     }
 
-    /// The same without the entries of other key groups.
+    /// The same without keyed state of other key groups: [`crate::OperatorState::restore`] passes
+    /// it over. [`RestoreSource::for_each`] gives it all the same, for state that every part has.
     #[must_use]
     pub fn limited_to(self, range: KeyGroupRange) -> Self {
         RestoreSource { limit: Some(range), ..self }
+    }
+
+    /// The key groups of `range` whose keyed state is of this source.
+    pub(crate) fn limit(&self, range: KeyGroupRange) -> KeyGroupRange {
+        let limit = self.limit.unwrap_or(range);
+        let (start, end) = (range.start.max(limit.start), range.end.min(limit.end));
+        KeyGroupRange { start, end: end.max(start) }
     }
 
     /// Calls `f` with every entry whose key group is in `range`, sorted by state key.
@@ -67,9 +75,6 @@ impl RestoreSource {
         range: KeyGroupRange,
         mut f: impl FnMut(StateKey<'_>, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let limit = self.limit.unwrap_or(range);
-        let (start, end) = (range.start.max(limit.start), range.end.min(limit.end));
-        let range = KeyGroupRange { start, end: end.max(start) };
         match &self.part {
             Part::Portable(reader) => reader.for_each(range, &mut f),
             #[cfg(feature = "rocksdb")]

@@ -171,7 +171,7 @@ impl OperatorState {
     ) -> Result<()> {
         for part in parts {
             part.check_key_groups(self.count)?;
-            part.for_each(self.range, &mut *f)?;
+            part.for_each(part.limit(self.range), &mut *f)?;
         }
         Ok(())
     }
