@@ -35,8 +35,8 @@ use thalweg_engine::state::{
 };
 use thalweg_engine::time::duration_millis;
 use thalweg_engine::{
-    Advance, Batch, Context, Counter, Data, Error, EventTime, Key, Marks, OpenContext, Operator,
-    Outputs, ProcessingTime, Result, SnapshotContext,
+    Advance, Batch, Context, Counter, Data, EachTable, Error, EventTime, Key, Marks, OpenContext,
+    Operator, Outputs, ProcessingTime, Result, SnapshotContext,
 };
 
 use crate::late::WithLate;
@@ -324,6 +324,13 @@ impl<K: Key, T: Data> Operator for KeepFirst<K, T> {
         opened.clocks.snapshot_into(&mut snapshot)?;
         context.put_state(opened.state.finish_snapshot(snapshot)?);
         Ok(opened.clocks.clear()?)
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let opened = self.opened()?;
+        f(&mut opened.kept)?;
+        f(&mut opened.ending)?;
+        Ok(f(&mut opened.clocks)?)
     }
 }
 

@@ -10,8 +10,8 @@ use thalweg_engine::state::{
     KeyGroup, KeyGroupCount, KeyGroupRange, OperatorState, Table, TableId, codec,
 };
 use thalweg_engine::{
-    Advance, Batch, Context, Counter, Data, Element, Error, EventTime, Marks, OpenContext,
-    Operator, Outputs, ProcessingTime, Result, SnapshotContext,
+    Advance, Batch, Context, Counter, Data, EachTable, Element, Error, EventTime, Marks,
+    OpenContext, Operator, Outputs, ProcessingTime, Result, SnapshotContext,
 };
 
 use super::flight::{Answers, Flight, Phase, Question};
@@ -253,6 +253,11 @@ where
         opened.questions.snapshot_into(&mut snapshot)?;
         context.put_state(opened.state.finish_snapshot(snapshot)?);
         Ok(opened.questions.clear()?)
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let opened = self.opened()?;
+        Ok(f(&mut opened.questions)?)
     }
 }
 

@@ -27,8 +27,8 @@ use thalweg_engine::graph::OperatorSpec;
 use thalweg_engine::state::{OperatorState, Table, TableId, codec, hash_key};
 use thalweg_engine::time::duration_millis;
 use thalweg_engine::{
-    Advance, Batch, Context, Counter, Data, Element, Error, EventTime, Key, Marks, OpenContext,
-    Operator, Outputs, Result, SnapshotContext,
+    Advance, Batch, Context, Counter, Data, EachTable, Element, Error, EventTime, Key, Marks,
+    OpenContext, Operator, Outputs, Result, SnapshotContext,
 };
 
 use self::side::{Cursor, Row, Search, Side, Unmatched, bucket_of};
@@ -467,6 +467,13 @@ impl<K: Key, A: Data, B: Data, R: Element, F: Pairing<K, A, B, R>> Operator
         open.pending.snapshot_into(&mut snapshot)?;
         context.put_state(open.state.finish_snapshot(snapshot)?);
         Ok(open.pending.clear()?)
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let Some(open) = &mut self.open else { return Err(Error::bug("it was not opened")) };
+        f(open.left.rows.state_table())?;
+        f(open.right.rows.state_table())?;
+        Ok(f(&mut open.pending)?)
     }
 }
 

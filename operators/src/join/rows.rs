@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use thalweg_engine::state::{
-    Namespace, OperatorState, SlicedTable, Snapshot, StateKey, TableId, codec,
+    Namespace, OperatorState, SlicedTable, Snapshot, StateKey, StateTable, TableId, codec,
 };
 use thalweg_engine::{Data, Error, Key, Result};
 
@@ -223,6 +223,11 @@ impl<K: Key, R: Data> RowLists<K, R> {
 
     pub(super) fn snapshot_into(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         Ok(self.chunks.snapshot_into(snapshot)?)
+    }
+
+    /// The table that `snapshot_into` hands over.
+    pub(super) fn state_table(&mut self) -> &mut dyn StateTable {
+        &mut self.chunks
     }
 
     /// Takes a chunk of a snapshot into the list it was in.

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use thalweg_engine::state::{OperatorState, Snapshot, Table, TableId};
 use thalweg_engine::{
-    Advance, BATCH_RECORDS, Context, Data, Element, Error, EventTime, Key, OpenContext, Outputs,
-    ProcessingTime, RecordId, Result, SnapshotContext,
+    Advance, BATCH_RECORDS, Context, Data, EachTable, Element, Error, EventTime, Key, OpenContext,
+    Outputs, ProcessingTime, RecordId, Result, SnapshotContext,
 };
 
 use super::context::{Change, Moment, ProcessContext};
@@ -264,5 +264,14 @@ impl<K: Key, S: Data + Default, O: Element, D: Element> KeyedCalls<K, S, O, D> {
         also(&mut snapshot)?;
         context.put_state(opened.state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    /// Calls `f` with every table but what `also` adds to a snapshot.
+    pub(super) fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let opened = self.opened()?;
+        f(&mut opened.states)?;
+        f(opened.timers.state_table())?;
+        f(opened.processing.state_table())?;
+        Ok(opened.named.each_table(f)?)
     }
 }

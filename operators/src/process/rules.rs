@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_engine::state::{
-    KeyGroupCount, KeyGroupRange, OperatorState, Snapshot, Table, codec, hash_part,
+    KeyGroupCount, KeyGroupRange, OperatorState, Snapshot, StateTable, Table, codec, hash_part,
 };
 use thalweg_engine::{Data, Error, Key, OpenContext, Result};
 
@@ -75,5 +75,10 @@ impl<L: Key + Ord, V: Data> Rules<L, V> {
             *written = map.keys().cloned().collect();
         }
         Ok(self.table.snapshot_into(snapshot)?)
+    }
+
+    /// The table that `snapshot_into` hands over.
+    pub(super) fn state_table(&mut self) -> &mut dyn StateTable {
+        &mut self.table
     }
 }

@@ -20,8 +20,8 @@ use thalweg_engine::state::{
     KeyGroup, KeyGroupCount, Namespace, OperatorState, SlicedTable, Table, TableId, codec, hash_key,
 };
 use thalweg_engine::{
-    Advance, Batch, Context, Counter, Data, Error, EventTime, Key, OpenContext, Operator, Outputs,
-    Result, SnapshotContext, planted,
+    Advance, Batch, Context, Counter, Data, EachTable, Error, EventTime, Key, OpenContext,
+    Operator, Outputs, Result, SnapshotContext, planted,
 };
 
 use super::assigner::{Slice, Slices, WindowAssigner};
@@ -464,6 +464,13 @@ where
             opened.pending.drop_slice(namespace)?;
         }
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let opened = self.opened()?;
+        f(&mut opened.slices)?;
+        f(&mut opened.fired)?;
+        Ok(f(&mut opened.pending)?)
     }
 }
 

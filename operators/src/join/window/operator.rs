@@ -7,8 +7,8 @@ use thalweg_engine::state::{
     Table, TableId, codec, hash_key,
 };
 use thalweg_engine::{
-    Advance, Batch, Context, Counter, Data, Error, EventTime, Key, Marks, OpenContext, Operator,
-    Outputs, Result, SnapshotContext,
+    Advance, Batch, Context, Counter, Data, EachTable, Error, EventTime, Key, Marks, OpenContext,
+    Operator, Outputs, Result, SnapshotContext,
 };
 
 use super::matcher::{Matcher, Rows};
@@ -406,6 +406,14 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> Operator for WindowJoinOpera
             opened.pending.drop_slice(namespace)?;
         }
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let Some(opened) = &mut self.open else { return Err(Error::bug("it was not opened")) };
+        f(opened.left.state_table())?;
+        f(opened.right.state_table())?;
+        f(&mut opened.fired)?;
+        Ok(f(&mut opened.pending)?)
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use thalweg_engine::state::hash_key;
 use thalweg_engine::{
-    Advance, Batch, Context, Data, Element, Error, EventTime, Key, Marks, OpenContext, Operator,
-    Outputs, ProcessingTime, Result, SnapshotContext,
+    Advance, Batch, Context, Data, EachTable, Element, Error, EventTime, Key, Marks, OpenContext,
+    Operator, Outputs, ProcessingTime, Result, SnapshotContext,
 };
 
 use super::{BroadcastProcessFunction, KeyedOrRule};
@@ -158,5 +158,10 @@ where
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
         let rules = self.rules.as_mut().ok_or_else(not_open)?;
         self.calls.snapshot(context, |snapshot| rules.snapshot_into(snapshot))
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        self.calls.each_table(f)?;
+        Ok(f(self.rules.as_mut().ok_or_else(not_open)?.state_table())?)
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use thalweg_engine::state::OperatorState;
 use thalweg_engine::{
-    Advance, Batch, Context, Data, Element, Error, EventTime, Marks, OpenContext, Operator,
-    Outputs, Result, SnapshotContext,
+    Advance, Batch, Context, Data, EachTable, Element, Error, EventTime, Marks, OpenContext,
+    Operator, Outputs, Result, SnapshotContext,
 };
 
 use super::BroadcastFunction;
@@ -101,5 +101,12 @@ where
         rules.snapshot_into(&mut snapshot)?;
         context.put_state(state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let Some((_, rules)) = &mut self.open else {
+            return Err(Error::bug("the operator was not opened"));
+        };
+        Ok(f(rules.state_table())?)
     }
 }
