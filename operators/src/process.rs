@@ -300,7 +300,7 @@ where
     type Side = D;
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        self.calls.open(context, |_| Ok(()))
+        self.calls.open(context, |_| Ok(()), |(), _, _| Ok(()))
     }
 
     fn process(

@@ -239,7 +239,7 @@ impl<K: Key, R: Data> RowLists<K, R> {
         self.chunks.restore_entry(key, value)
     }
 
-    /// The rows of a chunk of a snapshot, to be pushed to where they belong now.
+    /// The rows of a chunk of a snapshot.
     pub(super) fn decode_rows(value: &[u8]) -> thalweg_engine::state::Result<Vec<R>> {
         Ok(codec::decode::<Chunk<R>>(value)?.rows)
     }

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use thalweg_engine::state::hash_key;
+use thalweg_engine::state::{OperatorState, hash_key};
 use thalweg_engine::{
     Advance, Batch, Context, Data, EachTable, Element, Error, EventTime, Key, Marks, OpenContext,
     Operator, Outputs, ProcessingTime, Result, SnapshotContext,
@@ -92,7 +92,9 @@ where
     type Side = D;
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        let rules = self.calls.open(context, |state| Rules::open(state, context))?;
+        let open = |state: &mut OperatorState| Rules::open(state, context);
+        let mut rules = self.calls.open(context, open, Rules::restore_entry)?;
+        rules.finish_restore()?;
         self.rules = Some(rules);
         Ok(())
     }

@@ -44,7 +44,9 @@ where
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
         self.watermark = context.restored_watermark;
         let mut state = context.open_state()?;
-        let rules = Rules::open(&mut state, context)?;
+        let mut rules = Rules::open(&mut state, context)?;
+        state.restore(context.restored, &mut |key, value| rules.restore_entry(&key, value))?;
+        rules.finish_restore()?;
         self.open = Some((state, rules));
         Ok(())
     }
