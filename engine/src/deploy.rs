@@ -3,13 +3,14 @@
 //! Used by both drivers. Nothing runs here; readers, writers and state are opened, so most of
 //! what can be wrong with a job's surroundings is found before the first record is read.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointStore, LocalPart, Manifest, OperatorRecord, SubtaskId, counters_of,
-    operator_parts, source_splits,
+    CheckpointId, CheckpointStore, Manifest, OperatorPart, OperatorRecord, Run, SubtaskId,
+    counters_of, operator_parts, source_splits,
 };
-use thalweg_state::{BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource, SnapshotPartRef};
+use thalweg_state::{BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource};
 
 use crate::channel::{ChannelBounds, Receiver, Sender, channel};
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +22,7 @@ use crate::planted::planted;
 use crate::progress::JobMetrics;
 use crate::sink::{Committer, Start};
 use crate::source::{ReaderContext, RestoredSplit, Split};
+use crate::state_writer::{StateSource, clip_runs, open_run};
 use crate::subtask::{
     Chain, ChainGate, ChainNode, Head, InputGate, Outlet, Outlets, RECORDS_READ, SourceInput,
     Subtask, guard,
@@ -53,6 +55,8 @@ pub(crate) struct Deployment {
     /// Subtasks that read a source.
     pub(crate) sources: Vec<SubtaskId>,
     pub(crate) metrics: JobMetrics,
+    /// Where state changes.
+    pub(crate) state: Vec<StateSource>,
 }
 
 /// Committers by the name of their sink.
@@ -141,7 +145,7 @@ impl Deployment {
         let counters = context.restored.map(counters_of).unwrap_or_default();
         let mut metrics = JobMetrics::new(counters, splits.record_count);
         let mut subtasks = Vec::new();
-        let mut sources = Vec::new();
+        let (mut sources, mut state) = (Vec::new(), Vec::new());
         for (t, task) in context.plan.tasks.iter().enumerate() {
             for index in 0..task.parallelism {
                 let id = SubtaskId { task: t as u32, index: index as u32 };
@@ -149,6 +153,7 @@ impl Deployment {
                     context: &context,
                     wiring: &mut wiring,
                     metrics: &mut metrics,
+                    state: &mut state,
                     task: t,
                     index,
                 };
@@ -159,7 +164,7 @@ impl Deployment {
                 subtasks.push(subtask);
             }
         }
-        Ok(Deployment { subtasks, sources, metrics })
+        Ok(Deployment { subtasks, sources, metrics, state })
     }
 }
 
@@ -243,6 +248,7 @@ struct Builder<'a, 'b> {
     context: &'a DeployContext<'b>,
     wiring: &'a mut Wiring,
     metrics: &'a mut JobMetrics,
+    state: &'a mut Vec<StateSource>,
     task: usize,
     index: usize,
 }
@@ -341,6 +347,7 @@ impl Builder<'_, '_> {
             restored_from: self.context.restored.map(|manifest| manifest.id),
             is_checkpointed: self.context.is_checkpointed,
             waker: (self.context.waker)(self.task, self.index),
+            stream: RefCell::default(),
             notified: None,
             external: self.context.external.clone(),
         };
@@ -353,8 +360,16 @@ impl Builder<'_, '_> {
         let parent = parent.and_then(|parent| parent.checked_sub(first));
         let is_captured = self.context.is_checkpointed || info.kind == NodeKind::Sink;
         let (notified, begun) = (open.notified.take(), open.restored_watermark);
+        let stream = open.stream.take();
+        if let Some(stream) = &stream {
+            let id = SubtaskId { task: self.task as u32, index: self.index as u32 };
+            let restored = clip_runs(self.restored_runs(&info.name, range), range);
+            let (operator, stream) = (info.name.clone(), stream.clone());
+            self.state.push(StateSource { subtask: id, operator, stream, restored });
+        }
         let mut node = ChainNode::new(info.name.clone(), operator, outlets, parent, metrics);
         (node.is_captured, node.notified, node.begun) = (is_captured, notified, begun);
+        node.stream = stream;
         Ok(node)
     }
 
@@ -363,18 +378,25 @@ impl Builder<'_, '_> {
         let (Some(manifest), Some(store)) = (self.context.restored, self.context.store) else {
             return Ok(Vec::new());
         };
-        let range = range.start..range.end;
-        let mut sources = Vec::new();
-        let parts = operator_parts(manifest, operator, range);
-        for run in parts.into_iter().flat_map(|part| &part.runs) {
-            let source = match store.local_part(&run.file)? {
-                LocalPart::Bytes(bytes) => RestoreSource::open(SnapshotPartRef::Portable(&bytes)),
-                LocalPart::File(path) => RestoreSource::open(SnapshotPartRef::PortableFile(&path)),
-            }?;
-            let (start, end) = run.key_groups;
-            sources.push(source.limited_to(KeyGroupRange { start, end }));
-        }
-        Ok(sources)
+        let parts = operator_parts(manifest, operator, range.start..range.end);
+        let open = |part: &OperatorPart| {
+            let runs = part.runs.iter().map(|run| open_run(store, run)).collect::<Result<_>>();
+            Ok(RestoreSource::new(runs?))
+        };
+        parts.into_iter().map(open).collect()
+    }
+
+    /// The runs of the snapshots that an operator is restored from.
+    fn restored_runs(
+        &self,
+        operator: &str,
+        range: KeyGroupRange,
+    ) -> impl Iterator<Item = &Run> + use<'_> {
+        let parts = self
+            .context
+            .restored
+            .map(|manifest| operator_parts(manifest, operator, range.start..range.end));
+        parts.into_iter().flatten().flat_map(|part| &part.runs)
     }
 
     /// What the records of an operator are judged by after a restore. A combiner, which may not

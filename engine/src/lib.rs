@@ -21,6 +21,7 @@ mod subtask;
 pub mod options;
 pub mod progress;
 mod deploy;
+mod state_writer;
 pub mod runtime;
 pub mod sim;
 pub mod testing;

@@ -40,7 +40,6 @@ use crate::progress::{JobMetrics, Progress, RunOutcome, RunReport};
 pub(crate) use clock::Clock;
 use coordinate::Run;
 use external::TokioExecutor;
-pub(crate) use writer::{WriteRequest, write_capture};
 
 /// Asks a running job to stop, from any thread or a signal handler.
 #[derive(Clone, Default)]

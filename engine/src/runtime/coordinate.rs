@@ -14,7 +14,7 @@ use thalweg_checkpoint::{
 
 use super::clock::{Clock, wall_clock_millis};
 use super::worker::Worker;
-use super::writer::write_captures;
+use super::writer::CheckpointWriter;
 use super::{Observer, SharedStore, StopSignal, lock, worker_of};
 use crate::deploy::{Committers, Deployment};
 use crate::error::{Error, Result};
@@ -22,6 +22,7 @@ use crate::options::JobConfig;
 use crate::park::{Parker, Waker};
 use crate::progress::{JobMetrics, Progress, RunOutcome, RunReport};
 use crate::sink::Committable;
+use crate::state_writer::StateWriter;
 use crate::subtask::{Control, Subtask};
 
 /// How often progress is shown and the stop signal is looked at.
@@ -75,7 +76,7 @@ impl Run<'_> {
         parkers: Vec<Parker>,
         observer: Observer<'_>,
     ) -> Result<RunReport> {
-        let Deployment { subtasks, sources, metrics } = deployment;
+        let Deployment { subtasks, sources, metrics, state } = deployment;
         let coordinator = Coordinator::new(
             CoordinatorConfig {
                 interval_ms: self.config.checkpoints.as_ref().map(|c| c.interval_ms),
@@ -95,7 +96,8 @@ impl Run<'_> {
                 worker_of(subtask.id.task as usize, subtask.id.index as usize, parkers.len());
             workers[worker].push(subtask);
         }
-        let threads = self.spawn(workers, parkers)?;
+        let writer = StateWriter::new(state, self.first_id, self.config.key_groups);
+        let threads = self.spawn(workers, parkers, writer)?;
         let ended = self.coordinate(coordinator, &threads, &metrics, observer);
         if ended.is_err() {
             threads.cancel();
@@ -104,7 +106,12 @@ impl Run<'_> {
         ended
     }
 
-    fn spawn(&self, workers: Vec<Vec<Subtask>>, parkers: Vec<Parker>) -> Result<Threads> {
+    fn spawn(
+        &self,
+        workers: Vec<Vec<Subtask>>,
+        parkers: Vec<Parker>,
+        state: StateWriter,
+    ) -> Result<Threads> {
         let (report, reports) = unbounded();
         let (writer, requests) = unbounded();
         let is_cancelled = Arc::new(AtomicBool::new(false));
@@ -116,9 +123,15 @@ impl Run<'_> {
             aborted: Arc::default(),
         };
         let (store, reports) = (self.store.clone(), report.clone());
-        let aborted = threads.aborted.clone();
+        let checkpoint_writer = CheckpointWriter {
+            requests,
+            reports: report.clone(),
+            writer: state,
+            store,
+            aborted: threads.aborted.clone(),
+        };
         threads.start("checkpoint-writer".to_owned(), move || {
-            let write = || write_captures(&requests, &reports, store.as_ref(), &aborted);
+            let write = || checkpoint_writer.run();
             if catch_unwind(AssertUnwindSafe(write)).is_err() {
                 let error = Error::bug("the checkpoint writer panicked, see the message above");
                 let _ = reports.send(Report::Failed(error));
