@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BarrierKind, CheckpointId, Error, PartFile, PendingManifest, Result, SinkCommittables,
+    BarrierKind, CheckpointId, Error, PartFile, PendingManifest, Result, Run, SinkCommittables,
     SubtaskRecord,
 };
 
@@ -93,7 +93,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// It contradicts itself: a split that is read twice, or a run in a part twice.
+    /// It contradicts itself: a split that is read twice, or key groups of a run in a part twice.
     pub fn encode(&self) -> Result<Vec<u8>> {
         self.check_unique()?;
         let refused = |detail: String| Error::Refused { id: self.id, detail };
@@ -141,10 +141,14 @@ impl Manifest {
             return refused(format!("split {split:?} of source {source:?} is read twice"));
         }
         for part in snapshots().flat_map(|s| &s.operators) {
-            let mut files: Vec<_> = part.runs.iter().map(|run| &run.file).collect();
-            files.sort_unstable_by_key(|file| (&file.name, file.offset));
-            if let Some(twice) = files.windows(2).find(|pair| pair[0] == pair[1]) {
-                let (operator, name) = (&part.operator, &twice[0].name);
+            // After changes of parallelism a run may come several times, each with its key groups.
+            let mut runs: Vec<_> = part.runs.iter().collect();
+            runs.sort_unstable_by_key(|run| (&run.file.name, run.file.offset, run.key_groups));
+            let is_twice = |pair: &&[&Run]| {
+                pair[0].file == pair[1].file && pair[1].key_groups.0 < pair[0].key_groups.1
+            };
+            if let Some(twice) = runs.windows(2).find(is_twice) {
+                let (operator, name) = (&part.operator, &twice[0].file.name);
                 return refused(format!("operator {operator:?} has the run {name:?} twice"));
             }
         }
