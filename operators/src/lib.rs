@@ -93,7 +93,9 @@ pub use late::WithLate;
 pub use pattern::{Earlier, Pattern, PatternMatch, PatternOutput, Skip};
 pub use process::broadcast::{BroadcastFunction, BroadcastProcessFunction};
 pub use process::records::RecordFunction;
-pub use process::states::{AggregatingState, ListState, MapState, ReducingState, ValueState};
+pub use process::states::{
+    AggregatingState, ExpiringStates, ListState, MapState, ReducingState, Ttl, ValueState,
+};
 pub use process::{
     ProcessContext, ProcessFunction, ProcessStream, RecordContext, StateDeclarations,
 };
