@@ -75,6 +75,7 @@ mod running;
 pub mod window;
 
 mod group_keys;
+mod keyed_table;
 #[cfg(test)]
 mod testing;
 
