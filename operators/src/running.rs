@@ -100,7 +100,7 @@ mod tests {
     use thalweg_engine::state::hash_key;
     use thalweg_engine::testing::{Input, verify_operator};
 
-    use super::{Keyed, RunningAggregate};
+    use super::{Keyed, KeyedTable, RunningAggregate};
     use crate::aggregate::Count;
 
     #[test]

@@ -243,7 +243,7 @@ fn what_expires_is_seen_as_long_as_in_the_model() {
     let mut told = [0, 0];
     for seed in 0..120_u64 {
         let mut random = Random::new(seed);
-        let ttl = Duration::from_millis([1, 7, 40, 90][random.below(4) as usize]);
+        let ttl = Duration::from_millis([1, 7, 40, 90][random.below(4)]);
         let ttl = match seed % 2 {
             0 => Ttl::by_event_time(ttl),
             _ => Ttl::by_processing_time(ttl),
