@@ -249,6 +249,7 @@ fn declaration<K: Key, P>(
     let (declared, problems) = declarations.finish();
     spec.problems.extend(problems);
     spec.needs_event_time |= declared.needs_event_time;
+    spec.note = declared.note();
     (function, declared)
 }
 

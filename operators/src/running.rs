@@ -25,6 +25,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         // Which intermediate results there are depends on the order of the records.
         spec.level = self.level_of_order();
         spec.problems.extend(aggregate.problems());
+        let note = "keeps a value for every key for good; a window gives it an end";
+        spec.note = Some(note.to_owned());
         let aggregate = Arc::new(aggregate);
         self.stream.job.operator(&self.stream, spec, move || RunningAggregate::<K, T, A> {
             aggregate: aggregate.clone(),

@@ -151,8 +151,16 @@ pub(super) struct Declared<K> {
     forgotten: Vec<TableId>,
     /// Whether something expires by event time.
     pub(super) needs_event_time: bool,
-    /// Whether some state is kept for good.
-    pub(super) keeps_for_good: bool,
+}
+
+impl<K> Declared<K> {
+    /// Which states do not expire. That is right for those that the function clears.
+    pub(super) fn note(&self) -> Option<String> {
+        let kept = self.states.iter().filter(|state| !state.expires);
+        let names: Vec<String> = kept.map(|state| format!("`{}`", state.name)).collect();
+        let names = (!names.is_empty()).then(|| names.join(", "))?;
+        Some(format!("keeps {names} until the function clears it; `with_ttl` gives it an end"))
+    }
 }
 
 struct DeclaredState<K> {
@@ -205,12 +213,8 @@ impl StateTables {
 
 impl<K: Key> StateDeclarations<K> {
     pub(super) fn new() -> Self {
-        let declared = Declared {
-            states: Vec::new(),
-            forgotten: Vec::new(),
-            needs_event_time: false,
-            keeps_for_good: false,
-        };
+        let declared =
+            Declared { states: Vec::new(), forgotten: Vec::new(), needs_event_time: false };
         StateDeclarations { declared, names: BTreeMap::new(), problems: Vec::new() }
     }
 
@@ -280,7 +284,6 @@ impl<K: Key> StateDeclarations<K> {
         }
         if self.problems.len() == before {
             self.declared.needs_event_time |= ttl.is_some_and(|ttl| ttl.is_by_event_time());
-            self.declared.keeps_for_good |= !expires;
             self.declared.states.push(DeclaredState { name, tables, expires, make });
         }
         Slot { index, table: tables.plain[0], expires }

@@ -374,6 +374,7 @@ fn a_wrong_ttl_is_a_problem() {
         ]
     );
     assert!(declared.needs_event_time, "the list does");
+    assert_eq!(declared.note(), None);
 }
 
 #[test]
