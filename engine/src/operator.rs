@@ -300,12 +300,11 @@ pub trait TimeOrigin {
     /// The least watermark of the active splits, and whether all splits are idle at `now`.
     fn watermark(&mut self, now: ProcessingTime) -> OriginWatermark;
 
-    /// True if the split is so far ahead of others that it is not to be read now. Asked again when
-    /// the operator is notified, and from time to time; that a split is held does not make it
-    /// idle.
-    fn is_held(&mut self, split: usize) -> bool {
-        let _ = split;
-        false
+    /// Adds the splits that are so far ahead of others that they are not to be read now. Asked
+    /// again when the operator is notified, and from time to time; that a split is held does not
+    /// make it idle.
+    fn held_splits(&mut self, held: &mut Vec<usize>) {
+        let _ = held;
     }
 
     /// The generator of a split.

@@ -248,6 +248,8 @@ fn declaration<K: Key, P>(
     let function = Arc::new(declare(&mut declarations));
     let (declared, problems) = declarations.finish();
     spec.problems.extend(problems);
+    spec.needs_event_time |= declared.needs_event_time;
+    spec.note = declared.note();
     (function, declared)
 }
 

@@ -115,6 +115,8 @@ pub struct NodeInfo {
     pub level: Level,
     /// What is wrong with how it was declared, for the user who declared it.
     pub problems: Vec<String>,
+    /// What its user should know and may well want, such as state that grows without end.
+    pub note: Option<String>,
 }
 
 impl NodeInfo {
@@ -162,6 +164,9 @@ pub struct OperatorSpec {
     /// What is wrong with how it was declared; reported with its name and line by
     /// [`JobGraph::validate`].
     pub problems: Vec<String>,
+    /// What its user should know and may well want, such as state that grows without end, and what
+    /// would change it; plans for a terminal show it.
+    pub note: Option<String>,
 }
 
 impl OperatorSpec {
@@ -180,6 +185,7 @@ impl OperatorSpec {
             prepares_exchange: false,
             level: Level::D4,
             problems: Vec::new(),
+            note: None,
         }
     }
 
@@ -251,6 +257,7 @@ impl JobGraph {
             prepares_exchange: false,
             level: Level::D4,
             problems: Vec::new(),
+            note: None,
         };
         let make = Make::Source(Arc::new(SourceCell::new(Arc::new(source))));
         let make_gate = [make_gate::<S::Item> as MakeGate, make_gate::<S::Dead>];
@@ -278,6 +285,7 @@ impl JobGraph {
             prepares_exchange: spec.prepares_exchange,
             level: spec.level,
             problems: spec.problems,
+            note: spec.note,
         };
         let make = Make::Operator(Box::new(move || Box::new(OperatorCell::new(factory()))));
         let make_gate = [make_gate::<O::Out> as MakeGate, make_gate::<O::Side>];
@@ -316,6 +324,7 @@ impl JobGraph {
             prepares_exchange: false,
             level: Level::D4,
             problems: Vec::new(),
+            note: None,
         };
         let make = Make::Sink(Arc::new(Arc::new(sink)));
         let make_gate = [make_gate::<()> as MakeGate; 2];

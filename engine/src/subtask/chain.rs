@@ -221,7 +221,8 @@ impl Chain {
     /// Tells an operator that its time has come.
     fn on_time(&mut self, index: usize, now: ProcessingTime) -> Result<()> {
         if let Some(flag) = &self.nodes[index].notified {
-            // Before the call: what happens from now on is told again.
+            // Before the call: what happens from now on is told again. Not a store, which would not
+            // make sure that the call sees what was done before the flag was set.
             flag.swap(false, Ordering::SeqCst);
         }
         let split = self.split;

@@ -296,18 +296,18 @@ impl Subtask {
 
     fn read_source(&mut self, now: ProcessingTime, decider: &mut dyn Decider) -> Result<Round> {
         let Head::Source(source) = &mut self.head else { return Ok(Round::Moved) };
-        let SourceInput { head, held, .. } = source;
-        held.clear();
-        self.chain.each_origin(|_, origin| {
-            held.extend((0..head.split_count()).filter(|&split| origin.is_held(split)));
-            Ok(())
-        })?;
-        held.sort_unstable();
         if source.head.is_exhausted() {
             // It had no split to begin with, or all had ended before the restart.
             self.is_advancing = true;
             return Ok(Round::Moved);
         }
+        let held = &mut source.held;
+        held.clear();
+        self.chain.each_origin(|_, origin| {
+            origin.held_splits(held);
+            Ok(())
+        })?;
+        held.sort_unstable();
         // Small batches to a slow receiver: a barrier has to wait for what is on its way.
         let max = self.chain.batch_records.min(self.chain.room().max(LEAST_READ));
         let SourceInput { name, head, held, metrics, .. } = source;
