@@ -12,7 +12,8 @@
 //! *Invariants*
 //! * L1: in a directory with a `manifest` no file is ever changed, and none added but `committed`;
 //!   deleting one begins with the manifest.
-//! * L2: after a failed sync nothing more is written ([`disk`]).
+//! * L2: after a failed sync nothing more is written ([`disk`]), until all that was not published
+//!   has been given up ([`CheckpointStore::recover`]).
 //! * L3: no other process writes while this one holds the lock.
 
 use std::fs;
@@ -82,23 +83,7 @@ impl LocalStore {
         if created {
             store.disk.sync_path(parent_of(dir))?;
         }
-        // Nothing is deleted before the directory is known to be this job's.
-        let readable = match store.latest() {
-            Ok(_) => true,
-            Err(error @ Error::OtherJob { .. }) => return Err(error),
-            Err(_) => false,
-        };
-        store.newest = store.list()?.last().copied();
-        let all = store.directories()?;
-        store.next_id = all.last().map_or(CheckpointId(1), |newest| newest.next());
-        if readable {
-            for id in all.into_iter().filter(|id| !store.is_published(*id)) {
-                tracing::info!(checkpoint = id.0, "deleting an unfinished checkpoint");
-                remove_directory(&store.path_of(id))?;
-            }
-        }
-        remove_directory(&store.work_directory())?;
-        create_directory(&store.work_directory())?;
+        store.recover()?;
         Ok(store)
     }
 
@@ -297,6 +282,36 @@ impl CheckpointStore for LocalStore {
                 remove_directory(&self.path_of(id))?;
             }
         }
+        Ok(())
+    }
+
+    fn recover(&mut self) -> Result<()> {
+        // Nothing that was written and not published is used any more.
+        self.disk.forget_failure();
+        // Nothing is deleted before the directory is known to be this job's.
+        let readable = match self.latest() {
+            Ok(_) => true,
+            Err(error @ Error::OtherJob { .. }) => return Err(error),
+            Err(_) => false,
+        };
+        self.newest = self.list()?.last().copied();
+        // If publishing it failed at its last step, whether its name is durable is not known. All
+        // else in it was synced before.
+        if let Some(newest) = self.newest {
+            self.disk.sync_path(&self.path_of(newest))?;
+            self.disk.sync_path(&self.checkpoints())?;
+        }
+        let all = self.directories()?;
+        let next = all.last().map_or(CheckpointId(1), |newest| newest.next());
+        self.next_id = self.next_id.max(next);
+        if readable {
+            for id in all.into_iter().filter(|id| !self.is_published(*id)) {
+                tracing::info!(checkpoint = id.0, "deleting an unfinished checkpoint");
+                remove_directory(&self.path_of(id))?;
+            }
+        }
+        remove_directory(&self.work_directory())?;
+        create_directory(&self.work_directory())?;
         Ok(())
     }
 

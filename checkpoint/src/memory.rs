@@ -276,6 +276,11 @@ impl CheckpointStore for MemoryStore {
         shared.finish(StoreOp::Retain, fault)
     }
 
+    fn recover(&mut self) -> Result<()> {
+        self.crash();
+        Ok(())
+    }
+
     fn list(&self) -> Result<Vec<CheckpointId>> {
         Ok(self.lock().published().collect())
     }

@@ -36,12 +36,15 @@ struct Repr {
     operator: Option<String>,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    /// Whether to try again, where the kind alone does not say it.
+    is_retryable: Option<bool>,
 }
 
 impl Error {
     /// An error of `kind` that says `message` (lower case, no full stop).
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error(Box::new(Repr { kind, operator: None, message: message.into(), source: None }))
+        let message = message.into();
+        Error(Box::new(Repr { kind, operator: None, message, source: None, is_retryable: None }))
     }
 
     /// The job, an option or a path is wrong.
@@ -83,6 +86,53 @@ impl Error {
         self
     }
 
+    /// Says that starting again cannot help: the job ends at this error, whatever its restart
+    /// policy. For errors of your own that will come again with the same record.
+    ///
+    /// ```
+    /// use thalweg_engine::Error;
+    ///
+    /// let error = Error::user("the table of prices has no column `price`").fatal();
+    /// assert!(!error.is_retryable());
+    /// ```
+    #[must_use]
+    pub fn fatal(mut self) -> Self {
+        self.0.is_retryable = Some(false);
+        self
+    }
+
+    /// Says that starting again may help: the restart policy decides. What a function of the
+    /// user's returns is retried in any case, on threads; in the simulator, where a user's error
+    /// is what a test wants to see, only an error that says so.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.0.is_retryable = Some(true);
+        self
+    }
+
+    /// Adds to the message what has been done about it.
+    #[must_use]
+    pub(crate) fn with_note(mut self, note: &str) -> Self {
+        self.0.message.push_str("; ");
+        self.0.message.push_str(note);
+        self
+    }
+
+    /// The message in one line, with those of its causes that it does not contain.
+    pub fn to_line(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let message = error.to_string();
+            if !line.contains(&message) {
+                line.push_str(": ");
+                line.push_str(&message);
+            }
+            cause = error.source();
+        }
+        line.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    }
+
     /// What the reader can do.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -93,9 +143,18 @@ impl Error {
         self.0.operator.as_deref()
     }
 
-    /// True if starting again may help without anyone changing anything.
+    /// True if starting again may help without anyone changing anything: what is outside may be
+    /// back, and what failed in a user's function may have failed by chance. An error says
+    /// otherwise by [`fatal`](Error::fatal).
     pub fn is_retryable(&self) -> bool {
-        self.0.kind == ErrorKind::Unavailable
+        let by_kind = matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::User);
+        self.0.is_retryable.unwrap_or(by_kind)
+    }
+
+    /// True if the same thing, tried again in the same place, may succeed: the world outside
+    /// failed, or the error says so itself.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.0.is_retryable.unwrap_or(self.0.kind == ErrorKind::Unavailable)
     }
 }
 

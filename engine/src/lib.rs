@@ -18,6 +18,7 @@ mod decider;
 pub mod park;
 pub mod external;
 mod subtask;
+pub mod restart;
 pub mod options;
 pub mod progress;
 mod deploy;

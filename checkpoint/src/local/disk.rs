@@ -24,6 +24,12 @@ impl Disk {
         Self { sync, poisoned: None }
     }
 
+    /// Forgets an earlier failure. For a caller that has given up all that it wrote since its last
+    /// successful sync.
+    pub(crate) fn forget_failure(&mut self) {
+        self.poisoned = None;
+    }
+
     /// Fails if an earlier sync failed.
     pub(crate) fn check(&self) -> Result<()> {
         match &self.poisoned {

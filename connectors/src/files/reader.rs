@@ -224,7 +224,8 @@ fn pass_over<T, S>(
     message: String,
 ) -> Result<()> {
     if on_malformed == OnMalformed::Fail {
-        return Err(Error::user(open.error(&format!("{message}{ADVICE}"))));
+        // Read again it would be the same.
+        return Err(Error::user(open.error(&format!("{message}{ADVICE}"))).fatal());
     }
     let line = open.input.line() + 1;
     let raw = match frame {

@@ -184,7 +184,7 @@ impl<'a> Attempt<'a> {
             match self.act(world) {
                 Ok(None) => {}
                 Ok(Some(end)) => return Ok(end),
-                Err(error) if error.is_retryable() => return Ok(AttemptEnd::Crashed),
+                Err(error) if error.is_passing() => return Ok(AttemptEnd::Crashed),
                 Err(error) => return Err(error),
             }
             if world.store.is_crashed() {

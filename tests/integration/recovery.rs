@@ -1,0 +1,176 @@
+//! Failures inside a process: restarts by policy, what is not retried, and stops in between.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use tempfile::{TempDir, tempdir};
+use thalweg::memory::{self, Collected, MemorySink};
+use thalweg::prelude::*;
+use thalweg::{Error, ErrorKind, RestartPolicy, RunOutcome, RunReport, StopSignal};
+
+use crate::process::checkpoint_numbers;
+
+const RECORDS: u64 = 60_000;
+const KEYS: u64 = 10;
+/// Slow enough for some checkpoints.
+const RATE: u64 = 300_000;
+
+/// A job that counts numbers by key, and calls `check` on each of them first.
+struct Counting {
+    directory: TempDir,
+    sink: MemorySink<Keyed<u64, u64>>,
+    collected: Collected<Keyed<u64, u64>>,
+    options: JobOptions,
+}
+
+impl Counting {
+    fn new(restart: Option<RestartPolicy>) -> Self {
+        let directory = tempdir().expect("a temporary directory");
+        let (sink, collected) = memory::sink();
+        let options = JobOptions {
+            parallelism: Some(2),
+            workers: Some(2),
+            checkpoint_dir: Some(directory.path().join("checkpoints")),
+            checkpoint_interval: Some(Duration::from_millis(20)),
+            restart,
+            ..JobOptions::default()
+        };
+        Counting { directory, sink, collected, options }
+    }
+
+    fn run(
+        &self,
+        stop: &StopSignal,
+        check: impl Fn(u64) -> thalweg::Result<()> + Send + Sync + 'static,
+    ) -> thalweg::Result<RunReport> {
+        let check = Arc::new(check);
+        let build = |job: &Job| {
+            let check = check.clone();
+            let numbers = generator(Some(RECORDS), |i| i).splits(3);
+            job.source("numbers", numbers.records_per_second(RATE))
+                .try_inspect(move |number: &u64| check(*number), OnError::Fail)
+                .key_by(|number| number % KEYS)
+                .aggregate("count", Count)
+                .sink("out", self.sink.clone());
+            Ok(())
+        };
+        thalweg::execute_until("counting", build, &self.options, stop)
+    }
+
+    /// Fails unless each count of each key has been given out once.
+    fn check_output(&self) {
+        let mut counts: Vec<(u64, u64)> =
+            self.collected.snapshot().iter().map(|keyed| (keyed.key, keyed.value)).collect();
+        counts.sort_unstable();
+        let expected = (0..KEYS).flat_map(|key| (1..=RECORDS / KEYS).map(move |n| (key, n)));
+        assert!(counts.into_iter().eq(expected), "not each count of each key is there once");
+    }
+}
+
+const fn fixed(attempts: u32, delay_ms: u64) -> Option<RestartPolicy> {
+    Some(RestartPolicy::Fixed { attempts, delay: Duration::from_millis(delay_ms) })
+}
+
+/// True the first `times` times that it is called with `number`.
+fn fails_at(
+    number: u64,
+    times: u32,
+) -> (Arc<AtomicU32>, impl Fn(u64) -> bool + Send + Sync + 'static) {
+    let failures = Arc::new(AtomicU32::new(0));
+    let counter = failures.clone();
+    let fails = move |n| n == number && counter.fetch_add(1, Ordering::SeqCst) < times;
+    (failures, fails)
+}
+
+#[test]
+fn a_job_that_panics_once_gives_what_an_undisturbed_one_gives() {
+    let job = Counting::new(fixed(3, 10));
+    let (_, fails) = fails_at(40_000, 1);
+    let check = move |number| {
+        assert!(!fails(number), "by chance");
+        Ok(())
+    };
+    let report = job.run(&StopSignal::default(), check).expect("it is started again");
+    assert_eq!((report.outcome, report.progress.restarts), (RunOutcome::Finished, 1));
+    // Neither is counted twice: what was read again, and the checkpoints of both attempts.
+    assert_eq!(report.progress.metrics.records_read_in_this_run(), RECORDS);
+    assert_eq!(report.last_checkpoint, Some(report.progress.checkpoints));
+    job.check_output();
+}
+
+#[test]
+fn the_default_with_checkpoints_is_to_start_again() {
+    let job = Counting::new(None);
+    let (failures, fails) = fails_at(1_000, 1);
+    let check = move |number| match fails(number) {
+        true => Err(Error::user("by chance")),
+        false => Ok(()),
+    };
+    let report = job.run(&StopSignal::default(), check).expect("it is started again");
+    assert_eq!((report.progress.restarts, failures.load(Ordering::SeqCst)), (1, 2));
+    // The first delay is a second, less a tenth at most.
+    assert!(report.progress.elapsed >= Duration::from_millis(900));
+    job.check_output();
+}
+
+#[test]
+fn a_policy_comes_to_its_end() {
+    let job = Counting::new(fixed(2, 1));
+    // Something else each time: no record can be blamed.
+    let calls = AtomicU32::new(0);
+    let check = move |number| match number {
+        1_000.. => Err(Error::user(format!("call {}", calls.fetch_add(1, Ordering::SeqCst)))),
+        _ => Ok(()),
+    };
+    let error = job.run(&StopSignal::default(), check).err().expect("it fails in the end");
+    let text = error.to_string();
+    assert!(text.contains("the function failed: call") && text.contains("after 2 times"), "{text}");
+    assert_eq!((error.kind(), error.operator()), (ErrorKind::User, Some("try_inspect-1")));
+}
+
+#[test]
+fn some_failures_are_not_retried() {
+    let fatal = |number| match number {
+        1_000 => Err(Error::user("it will be so again").fatal()),
+        _ => Ok(()),
+    };
+    let error = Counting::new(fixed(9, 1)).run(&StopSignal::default(), fatal);
+    let text = error.err().expect("it fails").to_string();
+    assert!(text.contains("so again") && !text.contains("started again"), "{text}");
+
+    let (failures, fails) = fails_at(1_000, 1);
+    let once = move |number| match fails(number) {
+        true => Err(Error::user("once")),
+        false => Ok(()),
+    };
+    let job = Counting::new(Some(RestartPolicy::None));
+    let error = job.run(&StopSignal::default(), once).err().expect("it fails");
+    assert!(!error.to_string().contains("started again"), "{error}");
+    assert_eq!(failures.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_stop_in_the_delay_ends_the_job_in_order() {
+    let mut job = Counting::new(fixed(9, 3_600_000));
+    let stop = StopSignal::default();
+    let (stopper, checkpoints) = (stop.clone(), job.directory.path().join("checkpoints"));
+    let has_failed = AtomicBool::new(false);
+    let check = move |number: u64| {
+        let is_due = number % 100 == 0 && !checkpoint_numbers(&checkpoints).is_empty();
+        if !is_due || has_failed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        stopper.stop();
+        Err(Error::user("as the job is stopped"))
+    };
+    let report = job.run(&stop, check).expect("it is stopped");
+    assert_eq!((report.outcome, report.progress.restarts), (RunOutcome::Stopped, 1));
+    assert!(report.last_checkpoint.is_some());
+    assert_eq!(job.collected.prepared_len(), 0, "all output of the last checkpoint is visible");
+    job.options.restart = None;
+    let report = job.run(&StopSignal::default(), |_| Ok(())).expect("it goes on");
+    assert_eq!(report.outcome, RunOutcome::Finished);
+    assert!(report.restored_from.is_some());
+    job.check_output();
+}
