@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::poison::RecordAt;
+
 /// The result of engine calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -36,6 +38,8 @@ struct Repr {
     operator: Option<String>,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    /// What was being worked on.
+    record: Option<RecordAt>,
     /// Whether to try again, where the kind alone does not say it.
     is_retryable: Option<bool>,
 }
@@ -43,8 +47,14 @@ struct Repr {
 impl Error {
     /// An error of `kind` that says `message` (lower case, no full stop).
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Error(Box::new(Repr { kind, operator: None, message, source: None, is_retryable: None }))
+        Error(Box::new(Repr {
+            kind,
+            operator: None,
+            message: message.into(),
+            source: None,
+            record: None,
+            is_retryable: None,
+        }))
     }
 
     /// The job, an option or a path is wrong.
@@ -101,13 +111,41 @@ impl Error {
         self
     }
 
-    /// Says that starting again may help: the restart policy decides. What a function of the
-    /// user's returns is retried in any case, on threads; in the simulator, where a user's error
-    /// is what a test wants to see, only an error that says so.
+    /// Says that this may pass by itself, as [`unavailable`](Error::unavailable) does: the restart
+    /// policy alone decides how often the job is started again. Other errors of a user's function
+    /// are retried too, but not without end if the same record fails each time; and under the
+    /// simulator, where they are what a test wants to see, they are not retried.
     #[must_use]
     pub fn retryable(mut self) -> Self {
         self.0.is_retryable = Some(true);
         self
+    }
+
+    /// Is tried again if `cause`, which it tells of, would be.
+    #[must_use]
+    pub fn retried_as(mut self, cause: &Error) -> Self {
+        self.0.is_retryable = cause.0.is_retryable.or(match cause.0.kind {
+            ErrorKind::User => None,
+            kind => Some(kind == ErrorKind::Unavailable),
+        });
+        self
+    }
+
+    /// Notes what the operator was working on.
+    #[must_use]
+    pub(crate) fn at_record(mut self, record: RecordAt) -> Self {
+        self.0.record = Some(record);
+        self
+    }
+
+    /// What the operator was working on, if that is known.
+    pub(crate) fn record(&self) -> Option<&RecordAt> {
+        self.0.record.as_ref()
+    }
+
+    /// What happened, without the operator.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// Adds to the message what has been done about it.

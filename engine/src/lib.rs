@@ -21,6 +21,7 @@ mod subtask;
 pub mod restart;
 pub mod options;
 pub mod progress;
+mod poison;
 mod deploy;
 pub mod runtime;
 pub mod sim;

@@ -201,8 +201,11 @@ fn scaled(delay: Duration, factor: f64) -> Duration {
     Duration::try_from_secs_f64(delay.as_secs_f64() * factor).unwrap_or(CENTURY)
 }
 
-/// A duration as messages tell it: `1.5 s`.
+/// A duration as messages tell it: `1.5 s`, `20 ms`.
 pub(crate) fn seconds(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        return format!("{} ms", duration.as_millis());
+    }
     let tenths = (duration.as_secs_f64() * 10.0).round() / 10.0;
     format!("{tenths} s")
 }
@@ -302,6 +305,12 @@ mod tests {
         assert_eq!(given[..3], [10, 10, 10].map(|delay| Answer::Restart(secs(delay))));
         let text = "not started again: more than 2 failures within 60 s".to_owned();
         assert_eq!(given[3], Answer::End(Some(text)));
+    }
+
+    #[test]
+    fn durations_are_told_as_people_do() {
+        let told = [20, 999, 1_000, 1_540, 90_000].map(|ms| seconds(Duration::from_millis(ms)));
+        assert_eq!(told, ["20 ms", "999 ms", "1 s", "1.5 s", "90 s"]);
     }
 
     #[test]

@@ -36,9 +36,10 @@ use crate::stream::Stream;
 /// one that failed the job.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum OnError {
-    /// The job fails, with the error's text; its restart policy says whether it is started again.
-    /// A function that knows that this cannot help returns an [`Error`] that is
-    /// [`fatal`](Error::fatal).
+    /// The job fails, with the error's text; its restart policy says whether it is started again,
+    /// unless the same record fails each time. A function that knows better returns an [`Error`]:
+    /// one that is [`fatal`](Error::fatal) where starting again cannot help, one that is
+    /// [`unavailable`](Error::unavailable) where it was not the record's fault.
     #[default]
     Fail,
     /// The record is skipped and counted.
@@ -265,8 +266,10 @@ where
                          with `OnError`"
                     ));
                     let said = (&error as &dyn Any).downcast_ref::<Error>();
-                    let is_fatal = said.is_some_and(|error| !error.is_retryable());
-                    return Err(if is_fatal { failed.fatal() } else { failed });
+                    return Err(match said {
+                        Some(said) => failed.retried_as(said),
+                        None => failed,
+                    });
                 }
                 (Err((Some(record), error)), Last::DeadLetter) => {
                     let time = input.times.get(taken).copied();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::process::{Flights, RECORDS, data};
+use crate::process::{Flights, RECORDS, data, wait_until};
 use crate::reference::rows;
 
 fn flights_with(input: &Path) -> Flights {
@@ -161,5 +161,29 @@ fn a_full_disk_under_the_output_or_the_checkpoints() {
     flights.run().expect_error(1, &["no space left", "start again", "intact"]);
     fs::remove_file(filler).expect("can be removed");
     flights.run().expect_success();
+    flights.check_conservation();
+}
+
+#[test]
+fn a_full_disk_is_waited_for() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: mounting a small file system needs root");
+        return;
+    };
+    let filler = disk.0.path().join("filler");
+    fs::write(&filler, vec![0; (1 << 20) - 4 * 4_096]).expect("almost fills the disk");
+    let checkpoints = disk.0.path().join("checkpoints").display().to_string();
+    let flights =
+        Flights::new(&["--checkpoint-dir", &checkpoints, "--checkpoint-interval", "50ms"])
+            .with_more(&["--restart", "fixed:1000,20ms"]);
+    let mut command = flights.command();
+    let said = flights.directory.path().join("said");
+    command.stderr(fs::File::create(&said).expect("can be created"));
+    let mut child = command.spawn().expect("the job starts");
+    let says = |text: &str| fs::read_to_string(&said).expect("can be read").contains(text);
+    wait_until("a second restart", || says("restart 2 in 20 ms from "));
+    fs::remove_file(filler).expect("can be removed");
+    assert!(child.wait().expect("ends").success());
+    assert!(says("no space left") && says("flights: finished in") && says("restarts"));
     flights.check_conservation();
 }

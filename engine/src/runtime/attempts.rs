@@ -38,6 +38,7 @@ use crate::external::External;
 use crate::graph::{ExecutionPlan, JobGraph, NodeKind};
 use crate::options::{CheckpointConfig, JobConfig, Restore};
 use crate::park::Parker;
+use crate::poison::{PoisonWatch, SplitRead};
 use crate::progress::{JobMetrics, Progress, RunOutcome, RunReport};
 use crate::restart::{Answer, Restarts, seconds};
 
@@ -50,6 +51,8 @@ pub(crate) struct History {
     pub(crate) published: Option<CheckpointId>,
     /// What is seen of the run. What an attempt counts is added to it.
     pub(crate) progress: Progress,
+    /// How far the splits had been read when the last attempt ended.
+    pub(crate) read: Vec<SplitRead>,
 }
 
 /// A run of a job.
@@ -66,6 +69,7 @@ pub(crate) struct Attempts<'a> {
     /// The counters that the run began with.
     counters: BTreeMap<String, u64>,
     restarts: Restarts,
+    watch: PoisonWatch,
     history: History,
     /// Why the attempt before this one failed.
     failure: Option<Error>,
@@ -90,10 +94,12 @@ impl<'a> Attempts<'a> {
             first_id: CheckpointId(1),
             counters: BTreeMap::new(),
             restarts: Restarts::new(config.restart, wall_clock_millis().cast_unsigned()),
+            watch: PoisonWatch::new(config.poison_after),
             history: History {
                 restored_from: None,
                 published: None,
                 progress: Progress::new(JobMetrics::default()),
+                read: Vec::new(),
             },
             failure: None,
         };
@@ -118,6 +124,11 @@ impl<'a> Attempts<'a> {
             };
             if !error.is_retryable() {
                 return Err(error);
+            }
+            if self.store.is_some()
+                && let Some(verdict) = self.watch.handle_failure(&error, &self.history.read)
+            {
+                return Err(verdict);
             }
             let delay = match self.restarts.handle_failure(self.clock.elapsed()) {
                 Answer::Restart(delay) => delay,
@@ -151,6 +162,7 @@ impl<'a> Attempts<'a> {
             store: self.store.clone(),
             first_id,
             history: &mut self.history,
+            watch: &mut self.watch,
             clock: self.clock,
             stop: self.stop,
         };
@@ -191,6 +203,7 @@ impl<'a> Attempts<'a> {
             store,
             is_checkpointed: store.is_some(),
             external: External::new(Arc::new(TokioExecutor::default())),
+            suspect: self.watch.suspect(),
         })?;
         deployment.metrics.set_begun(self.counters.clone());
         let first_id = first_id(restored, store);
@@ -237,8 +250,10 @@ impl<'a> Attempts<'a> {
             Some(id) => format!("checkpoint {id}"),
             None => "the beginning".to_owned(),
         };
-        let (delay, error) = (seconds(delay), error.to_line());
-        tracing::warn!("restart {number} in {delay} from {from}: {error}");
+        let delay = seconds(delay);
+        let at = error.record().map(|record| record.describe(&self.history.read));
+        let at = at.map_or_else(String::new, |at| format!(", at {at}"));
+        tracing::warn!("restart {number} in {delay} from {from}: {}{at}", error.to_line());
         self.history.progress.restarts = number;
     }
 

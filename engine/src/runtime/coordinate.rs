@@ -21,6 +21,7 @@ use crate::deploy::{Committers, Deployment};
 use crate::error::{Error, Result};
 use crate::options::JobConfig;
 use crate::park::{Parker, Waker};
+use crate::poison::{PoisonWatch, SplitRead};
 use crate::progress::{JobMetrics, Progress, RunOutcome, RunReport};
 use crate::sink::Committable;
 use crate::subtask::{Control, Subtask};
@@ -40,6 +41,8 @@ pub(crate) enum Report {
     Commit { sink: String, committables: Vec<Committable> },
     /// The run cannot go on.
     Failed(Error),
+    /// How far the splits of a worker that has ended were read.
+    Read(Vec<SplitRead>),
 }
 
 /// A run before its threads exist.
@@ -51,6 +54,7 @@ pub(crate) struct Run<'a> {
     pub(crate) store: Option<SharedStore>,
     pub(crate) first_id: CheckpointId,
     pub(crate) history: &'a mut History,
+    pub(crate) watch: &'a mut PoisonWatch,
     pub(crate) clock: Clock,
     pub(crate) stop: &'a StopSignal,
 }
@@ -75,6 +79,7 @@ impl Run<'_> {
         observer: Observer<'_>,
     ) -> Result<RunReport> {
         let Deployment { subtasks, sources, metrics } = deployment;
+        self.history.read.clear();
         let mut coordinator = Coordinator::new(
             CoordinatorConfig {
                 interval_ms: self.config.checkpoints.as_ref().map(|c| c.interval_ms),
@@ -99,7 +104,11 @@ impl Run<'_> {
         if ended.is_err() {
             threads.cancel();
         }
-        threads.join();
+        for report in threads.join().try_iter() {
+            if let Report::Read(read) = report {
+                self.history.read.extend(read);
+            }
+        }
         self.history.progress = self.progress(&metrics, &coordinator);
         ended.map(|outcome| self.history.report(self.clock.elapsed(), outcome))
     }
@@ -167,7 +176,9 @@ impl Run<'_> {
                     }
                     Command::Publish(pending) => {
                         let id = pending.id;
-                        self.publish(pending)?;
+                        if self.publish(pending)? {
+                            threads.tell_all(Control::Relax, coordinator);
+                        }
                         coordinator.handle_published(self.clock.now().millis(), id);
                     }
                     Command::Commit { upto, committables } => {
@@ -217,6 +228,8 @@ impl Run<'_> {
                 Report::Commit { sink, committables } => {
                     self.committer(&sink)?.commit(&committables)?;
                 }
+                // The worker has said why it ends, or is about to have nothing to do.
+                Report::Read(read) => self.history.read.extend(read),
                 Report::Failed(error) => return Err(error),
             }
         }
@@ -227,8 +240,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn publish(&mut self, pending: PendingManifest) -> Result<()> {
-        let Some(store) = &self.store else { return Ok(()) };
+    /// Publishes a checkpoint; true if it ends a suspicion.
+    fn publish(&mut self, pending: PendingManifest) -> Result<bool> {
+        let Some(store) = &self.store else { return Ok(false) };
         let manifest = Manifest {
             job: self.job.to_owned(),
             created_ms: wall_clock_millis(),
@@ -245,7 +259,7 @@ impl Run<'_> {
             // Tried again after the next checkpoint.
             tracing::warn!(%error, "an old checkpoint cannot be removed");
         }
-        Ok(())
+        Ok(self.watch.handle_checkpoint(&manifest))
     }
 
     fn discard(&mut self, id: CheckpointId) {
@@ -338,12 +352,14 @@ impl Threads {
         }
     }
 
-    fn join(self) {
-        let Threads { handles, workers, .. } = self;
+    /// Waits for all threads; returns what they said last.
+    fn join(self) -> Receiver<Report> {
+        let Threads { handles, workers, reports, .. } = self;
         drop(workers);
         for handle in handles {
             // A panic has been reported by the thread itself.
             let _ = handle.join();
         }
+        reports
     }
 }

@@ -118,6 +118,7 @@ impl<'a> Attempt<'a> {
             store: Some(&world.store),
             is_checkpointed: true,
             external: External::new(external.executor()),
+            suspect: None,
         })?;
         let Deployment { subtasks, sources, metrics } = deployment;
         let coordinator = Coordinator::new(

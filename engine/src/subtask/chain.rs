@@ -66,6 +66,8 @@ pub(crate) struct ChainNode {
     /// True if its snapshot is part of a cut: a sink's always, to be committed; state only where
     /// somebody keeps it.
     pub(crate) is_captured: bool,
+    /// True if it is suspected of failing at some record: it gets them one at a time.
+    pub(crate) is_suspect: bool,
 }
 
 impl ChainNode {
@@ -92,6 +94,7 @@ impl ChainNode {
             notified: None,
             rolled: Vec::new(),
             is_captured: true,
+            is_suspect: false,
         }
     }
 
@@ -212,6 +215,14 @@ impl Chain {
         }
     }
 
+    /// Gives all operators whole batches again.
+    pub(crate) fn relax(&mut self) {
+        for node in self.nodes.iter_mut().filter(|node| node.is_suspect) {
+            node.is_suspect = false;
+            node.operator.rejoin();
+        }
+    }
+
     /// Tells an operator that its time has come.
     fn on_time(&mut self, index: usize, now: ProcessingTime) -> Result<()> {
         if let Some(flag) = &self.nodes[index].notified {
@@ -237,12 +248,24 @@ impl Chain {
     fn process(&mut self, index: usize, now: ProcessingTime) -> Result<bool> {
         let split = self.split;
         let before = self.nodes[index].operator.input_len();
-        self.call(index, now, split, |operator, context| operator.process(context))?;
+        let isolated = match self.nodes[index].is_suspect {
+            true => self.nodes[index].operator.isolate(),
+            false => None,
+        };
+        let has_isolated = isolated.is_some();
+        self.call(index, now, split, |operator, context| operator.process(context)).map_err(
+            |error| match isolated {
+                Some(record) => error.at_record(record),
+                None => error,
+            },
+        )?;
         let node = &mut self.nodes[index];
         let has_output = (0..PORTS).any(|port| node.operator.output_len(port) > 0);
         let has_asked = node.wake_at.is_some() || node.notified.is_some();
-        node.is_waiting = node.operator.input_len() > 0 && !has_output && has_asked;
         let taken = before - node.operator.input_len();
+        // What stands behind a single record that was taken does not wait.
+        let has_left = node.operator.input_len() > 0 && !(has_isolated && taken > 0);
+        node.is_waiting = has_left && !has_output && has_asked;
         let given = node.operator.output_len(0);
         node.metrics.add(Counter::In, taken as u64);
         node.metrics.add(Counter::Out, given as u64);

@@ -15,6 +15,7 @@ use crate::batch::RecordId;
 use crate::decider::Decider;
 use crate::error::Result;
 use crate::metrics::{Counter, OperatorMetrics};
+use crate::poison::SplitRead;
 use crate::source::{
     ReadInto, ReadStatus, ReaderContext, RestoredSplit, Source, Split, SplitReader,
 };
@@ -48,6 +49,10 @@ pub(crate) trait ErasedHead: ErasedOutputs {
         held: &[usize],
         metrics: &OperatorMetrics,
     ) -> Result<Read>;
+    /// The record that was to be read next by the last read, if there was one.
+    fn reading(&self) -> Option<RecordId>;
+    /// How many records of each split have been read, as those of `source`.
+    fn records_read(&self, source: &str) -> Vec<SplitRead>;
     /// How far each split has been read.
     fn positions(&self) -> Vec<(String, RestoredSplit)>;
     /// The number of splits, ended ones included.
@@ -112,12 +117,15 @@ impl<S: Source> ErasedSource for SourceCell<S> {
         }
         let out = OutputCell::default();
         let attaches_ids = identified_as.is_some();
-        Ok(Box::new(SourceHead::<S::Item, S::Dead> { splits: active, attaches_ids, out }))
+        let (splits, reading) = (active, None);
+        Ok(Box::new(SourceHead::<S::Item, S::Dead> { splits, reading, attaches_ids, out }))
     }
 }
 
 struct SourceHead<T, D> {
     splits: Vec<ActiveSplit<T, D>>,
+    /// The split that was read last.
+    reading: Option<usize>,
     attaches_ids: bool,
     out: OutputCell<T, D>,
 }
@@ -148,6 +156,7 @@ impl<T: Element, D: Element> SourceHead<T, D> {
         max: usize,
         metrics: &OperatorMetrics,
     ) -> Result<ReadStatus> {
+        self.reading = Some(index);
         let split = &mut self.splits[index];
         let SplitPhase::Reading(reader) = &mut split.phase else { return Ok(ReadStatus::End) };
         let mut skipped = 0;
@@ -221,6 +230,21 @@ impl<T: Element, D: Element> ErasedHead for SourceHead<T, D> {
             }
         }
         Ok(Read { split: None, ended: None, until })
+    }
+
+    fn reading(&self) -> Option<RecordId> {
+        let split = &self.splits[self.reading?];
+        Some(RecordId { split: split.number, offset: split.read })
+    }
+
+    fn records_read(&self, source: &str) -> Vec<SplitRead> {
+        let read = |split: &ActiveSplit<T, D>| SplitRead {
+            source: source.to_owned(),
+            split: split.id.clone(),
+            number: split.number,
+            read: split.read,
+        };
+        self.splits.iter().map(read).collect()
     }
 
     fn positions(&self) -> Vec<(String, RestoredSplit)> {

@@ -96,3 +96,32 @@ fn after_a_failed_sync_nothing_is_written() {
     drop(store);
     assert_eq!(numbers(&open(dir.path())), [7]);
 }
+
+#[test]
+fn a_store_that_recovers_gives_up_what_was_not_published_and_writes_again() {
+    let dir = scratch();
+    let mut store = LocalStore::open_with(dir.path(), "sample", failing_sync).expect("opens");
+    publish(&mut store, 7);
+    fs::write(store.work_directory().join("scratch"), "left over").expect("writes");
+    let error = store.write_part(CheckpointId(8), "part", b"thirteen byte").expect_err("sync");
+    assert!(error.to_string().contains("the disk is gone"), "{error}");
+    store.recover().expect("recovers");
+    assert!(!dir.path().join("checkpoints/0000000008").exists(), "8 was never published");
+    assert!(!store.work_directory().join("scratch").exists());
+    // The lock is kept, and numbers are not given twice.
+    assert!(LocalStore::open(dir.path(), "sample").is_err());
+    assert_eq!(store.next_id(), CheckpointId(9));
+    publish(&mut store, 9);
+    assert_eq!(numbers(&store), [7, 9]);
+}
+
+#[test]
+fn recovering_makes_the_newest_checkpoint_durable() {
+    let dir = scratch();
+    let mut store = LocalStore::open_with(dir.path(), "sample", recording_sync).expect("opens");
+    publish(&mut store, 7);
+    SYNCED.take();
+    store.recover().expect("recovers");
+    let expected = [("0000000007", true), ("checkpoints", false)];
+    assert_eq!(SYNCED.take(), expected.map(|(name, published)| (name.to_owned(), published)));
+}
