@@ -143,6 +143,13 @@ impl Error {
         self.0.record.as_ref()
     }
 
+    /// Adds where the source has the record that was being worked on.
+    pub(crate) fn set_place(&mut self, place: Option<String>) {
+        if let Some(record) = &mut self.0.record {
+            record.place = place;
+        }
+    }
+
     /// What happened, without the operator.
     pub(crate) fn message(&self) -> &str {
         &self.0.message

@@ -8,19 +8,24 @@
 //!
 //! # Invariants
 //! * I1: only failures of user functions are suspicious, and no error that says itself that it may
-//!   pass ([`Error::is_passing`]).
+//!   pass ([`Error::is_passing`]). A job is ended only by those that were watched: at a record, or
+//!   at what is due at a watermark. What fails by the clock, at a barrier or outside is left to the
+//!   restart policy.
 //! * I2: a suspicion ends when a checkpoint covers all that had been read when it arose: then the
 //!   record was processed without a failure. Identities and single records end with it.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 
-use thalweg_checkpoint::Manifest;
+use thalweg_checkpoint::{Manifest, source_splits};
 
 use crate::batch::RecordId;
 use crate::deploy::records_read;
 use crate::error::{Error, ErrorKind};
-use crate::time::EventTime;
+use crate::graph::{JobGraph, Make};
+use crate::source::{RestoredSplit, Split};
+use crate::subtask::guard;
+use crate::time::{EventTime, ProcessingTime};
 
 /// What an operator was working on when it failed, as far as it is known.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -29,8 +34,12 @@ pub(crate) struct RecordAt {
     pub(crate) id: Option<RecordId>,
     /// Its event time.
     pub(crate) time: Option<EventTime>,
+    /// Where its source has it, if the source can tell.
+    pub(crate) place: Option<String>,
     /// The record itself, if its type can be shown.
     pub(crate) shown: Option<String>,
+    /// No record, but what was due at this watermark.
+    pub(crate) watermark: Option<EventTime>,
 }
 
 /// How far a split had been read when an attempt ended.
@@ -80,7 +89,6 @@ impl PoisonWatch {
         let is_suspicious = error.kind() == ErrorKind::User && !error.is_passing();
         let operator = error.operator().filter(|_| is_suspicious && self.after > 0)?;
         let before = self.suspicion.take().filter(|before| before.is_cause_of(operator, error));
-        let was_watched = before.is_some();
         let suspicion = Suspicion {
             operator: operator.to_owned(),
             message: error.message().to_owned(),
@@ -88,8 +96,9 @@ impl PoisonWatch {
             count: before.map_or(0, |before| before.count) + 1,
             read: read.iter().map(|s| ((s.source.clone(), s.split.clone()), s.read)).collect(),
         };
-        let is_known = suspicion.record.is_some() || was_watched;
-        let verdict = (is_known && suspicion.count >= self.after).then(|| suspicion.verdict(read));
+        let is_due = suspicion.count >= self.after;
+        let verdict = suspicion.record.as_ref().filter(|_| is_due);
+        let verdict = verdict.map(|record| suspicion.verdict(&record.describe(read)));
         self.suspicion = Some(suspicion);
         verdict
     }
@@ -118,7 +127,12 @@ impl Suspicion {
     fn is_cause_of(&self, operator: &str, error: &Error) -> bool {
         let is_same_message = self.message == error.message();
         let is_same_record = match (&self.record, error.record()) {
-            (Some(before), Some(now)) => before == now && (now.id.is_some() || is_same_message),
+            (Some(before), Some(now)) if before.id.is_some() || now.id.is_some() => {
+                before.id == now.id
+            }
+            (Some(before), Some(now)) => {
+                before.watermark.is_some() == now.watermark.is_some() && is_same_message
+            }
             (None, None) => is_same_message,
             // The first of them was not watched.
             _ => true,
@@ -126,11 +140,7 @@ impl Suspicion {
         self.operator == operator && is_same_record
     }
 
-    fn verdict(&self, read: &[SplitRead]) -> Error {
-        let what = match &self.record {
-            Some(record) => record.describe(read),
-            None => "what it is to do at a timer or watermark".to_owned(),
-        };
+    fn verdict(&self, what: &str) -> Error {
         Error::user(format!(
             "{what} makes it fail each time, {} so far: {}; mend the function or the input, or \
              send such records to a dead-letter stream (`try_map` with `OnError::DeadLetter`)",
@@ -148,6 +158,9 @@ impl Suspicion {
 impl RecordAt {
     /// The record as messages name it: `record 4711 of split `a.csv` of `lines``.
     pub(crate) fn describe(&self, read: &[SplitRead]) -> String {
+        if let Some(watermark) = self.watermark {
+            return format!("what is due at the watermark {} ms", watermark.millis());
+        }
         let split = self.id.and_then(|id| {
             let split = read.iter().find(|split| split.number == id.split)?;
             Some(format!(
@@ -161,12 +174,40 @@ impl RecordAt {
         let is_timed = |time: &EventTime| time.is_valid_for_record();
         let time =
             self.time.filter(is_timed).map(|time| format!("event time {} ms", time.millis()));
-        let known: Vec<String> = self.shown.clone().into_iter().chain(time).collect();
+        let known = [self.place.clone(), self.shown.clone(), time];
+        let known: Vec<String> = known.into_iter().flatten().collect();
         if !known.is_empty() {
             text.push_str(&format!(" ({})", known.join(", ")));
         }
         text
     }
+}
+
+/// Where the source has the record at which `error` arose, if it can tell: read again from the
+/// checkpoint that the next attempt starts from.
+pub(crate) fn locate(
+    error: &Error,
+    read: &[SplitRead],
+    graph: &JobGraph,
+    newest: Option<&Manifest>,
+    now: ProcessingTime,
+) -> Option<String> {
+    let id = error.record()?.id?;
+    let at = read.iter().find(|at| at.number == id.split)?;
+    let node = graph.nodes().find(|node| graph.info(*node).name == at.source)?;
+    let Make::Source(source) = &graph.graph[node.0].make else { return None };
+    let states = newest.map(|manifest| source_splits(manifest, &at.source)).unwrap_or_default();
+    let restored = match states.iter().find(|state| state.split == at.split) {
+        Some(state) => RestoredSplit {
+            position: state.position.clone(),
+            is_finished: state.finished,
+            read: records_read(state).ok()?,
+        },
+        None => RestoredSplit::default(),
+    };
+    // Nothing is made worse by a source that fails here, too.
+    let split = Split::new(at.split.as_str());
+    guard(&at.source, || source.locate(&split, &restored, id.offset, now)).ok()?
 }
 
 /// A record as text, if it is of a type that has one for certain: text, or a number.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::process::{Flights, RECORDS, data, wait_until};
 use crate::reference::rows;
@@ -178,7 +178,7 @@ fn a_full_disk_is_waited_for() {
             .with_more(&["--restart", "fixed:1000,20ms"]);
     let mut command = flights.command();
     let said = flights.directory.path().join("said");
-    command.stderr(fs::File::create(&said).expect("can be created"));
+    command.stdout(Stdio::null()).stderr(fs::File::create(&said).expect("can be created"));
     let mut child = command.spawn().expect("the job starts");
     let says = |text: &str| fs::read_to_string(&said).expect("can be read").contains(text);
     wait_until("a second restart", || says("restart 2 in 20 ms from "));

@@ -265,3 +265,21 @@ fn a_record_that_passes_in_the_end_is_forgiven() {
     assert_eq!(report.progress.metrics.records_read_in_this_run(), RECORDS);
     job.check_output();
 }
+
+#[test]
+fn a_record_of_a_file_is_named_with_its_line() {
+    let job = Counting::new(fixed(100, 1));
+    let input = job.directory.path().join("input.txt");
+    let lines: String = (0..30_000).map(|n| format!("{n}\n")).collect();
+    std::fs::write(&input, lines + "no number\n1\n").expect("can be written");
+    let build = |job: &Job| {
+        job.source("lines", files::lines(input.clone()))
+            .try_map(|line| line.parse::<u64>(), OnError::Fail)
+            .sink("out", sink::discard());
+        Ok(())
+    };
+    let error = thalweg::execute("lines", build, &job.options).err().expect("it gives up");
+    let text = error.to_string();
+    let place = format!("({} line 30001, \"no number\")", input.display());
+    assert!(text.contains("record 30001 of split") && text.contains(&place), "{text}");
+}

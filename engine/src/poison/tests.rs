@@ -15,7 +15,12 @@ fn failure(operator: &str, message: &str, offset: Option<u64>) -> Error {
         Some(offset) => {
             let id = Some(RecordId { split: 7, offset });
             let shown = Some("\"x\"".to_owned());
-            error.at_record(RecordAt { id, time: Some(EventTime::from_millis(5)), shown })
+            error.at_record(RecordAt {
+                id,
+                time: Some(EventTime::from_millis(5)),
+                shown,
+                ..RecordAt::default()
+            })
         }
     }
 }
@@ -83,15 +88,21 @@ fn other_records_operators_and_kinds_are_not_the_same_failure() {
 }
 
 #[test]
-fn without_a_record_the_same_message_is_the_same_failure_once_it_was_watched() {
-    let mut watch = PoisonWatch::new(1);
-    assert!(watch.handle_failure(&failure("window", "bad", None), &read(9)).is_none());
-    let verdict = watch.handle_failure(&failure("window", "bad", None), &read(9));
-    let text = verdict.expect("it was watched and no record was found").to_string();
-    assert!(text.contains("at a timer or watermark makes it fail each time, 2 times"), "{text}");
+fn what_is_due_at_a_watermark_fails_for_the_same_reason_if_it_says_so() {
+    let due = |message, watermark| {
+        let watermark = Some(EventTime::from_millis(watermark));
+        failure("window", message, None).at_record(RecordAt { watermark, ..RecordAt::default() })
+    };
     let mut watch = PoisonWatch::new(2);
-    for message in ["one", "two", "three"] {
-        assert!(watch.handle_failure(&failure("window", message, None), &read(9)).is_none());
+    assert!(watch.handle_failure(&due("bad", 1), &read(9)).is_none());
+    assert!(watch.handle_failure(&due("worse", 1), &read(9)).is_none());
+    let verdict = watch.handle_failure(&due("worse", 3), &read(9)).expect("the second time");
+    let text = verdict.to_string();
+    assert!(text.contains("what is due at the watermark 3 ms makes it fail each time"), "{text}");
+    // What was not watched is left to the restart policy.
+    let mut watch = PoisonWatch::new(1);
+    for _ in 0..9 {
+        assert!(watch.handle_failure(&failure("calls", "bad", None), &read(9)).is_none());
     }
 }
 

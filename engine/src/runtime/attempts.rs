@@ -38,7 +38,7 @@ use crate::external::External;
 use crate::graph::{ExecutionPlan, JobGraph, NodeKind};
 use crate::options::{CheckpointConfig, JobConfig, Restore};
 use crate::park::Parker;
-use crate::poison::{PoisonWatch, SplitRead};
+use crate::poison::{self, PoisonWatch, SplitRead};
 use crate::progress::{JobMetrics, Progress, RunOutcome, RunReport};
 use crate::restart::{Answer, Restarts, seconds};
 
@@ -118,17 +118,18 @@ impl<'a> Attempts<'a> {
     /// Makes attempts until one comes to an end, or fails for good.
     pub(crate) fn run(mut self, observer: Observer<'_>) -> Result<RunReport> {
         loop {
-            let error = match self.attempt(observer) {
+            let mut error = match self.attempt(observer) {
                 Ok(report) => return Ok(report),
                 Err(error) => error,
             };
             if !error.is_retryable() {
                 return Err(error);
             }
-            if self.store.is_some()
-                && let Some(verdict) = self.watch.handle_failure(&error, &self.history.read)
-            {
-                return Err(verdict);
+            if self.store.is_some() {
+                error.set_place(self.locate(&error));
+                if let Some(verdict) = self.watch.handle_failure(&error, &self.history.read) {
+                    return Err(verdict);
+                }
             }
             let delay = match self.restarts.handle_failure(self.clock.elapsed()) {
                 Answer::Restart(delay) => delay,
@@ -217,6 +218,14 @@ impl<'a> Attempts<'a> {
             "job starts"
         );
         Ok(Some(Ready { committers, deployment, first_id, backends }))
+    }
+
+    fn locate(&self, error: &Error) -> Option<String> {
+        error.record()?;
+        let store = self.store.as_ref().map(lock);
+        let newest = self.newest(store.as_ref().map(|store| &***store)).ok()?;
+        let (read, now) = (&self.history.read, self.clock.now());
+        poison::locate(error, read, self.graph, newest.as_ref(), now)
     }
 
     fn recover_store(&self) -> Result<()> {

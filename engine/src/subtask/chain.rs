@@ -23,6 +23,7 @@ use crate::channel::AnyBatch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Counter, OperatorMetrics};
 use crate::operator::{Advance, Context, OriginWatermark, SnapshotContext, TimeOrigin};
+use crate::poison::RecordAt;
 use crate::sink::Committable;
 use crate::time::{EventTime, ProcessingTime};
 
@@ -366,8 +367,16 @@ impl Chain {
             }
             let split = self.split;
             self.nodes[index].begun = self.nodes[index].begun.max(watermark);
+            let is_suspect = self.nodes[index].is_suspect;
             let outcome =
-                self.call(index, now, split, |operator, ctx| operator.advance(watermark, ctx))?;
+                self.call(index, now, split, |operator, ctx| operator.advance(watermark, ctx));
+            let outcome = outcome.map_err(|error| match is_suspect {
+                true => {
+                    let watermark = Some(watermark);
+                    error.at_record(RecordAt { watermark, ..RecordAt::default() })
+                }
+                false => error,
+            })?;
             let node = &mut self.nodes[index];
             node.metrics.add(Counter::Out, node.operator.output_len(0) as u64);
             if outcome == Advance::Done {

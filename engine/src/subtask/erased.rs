@@ -160,7 +160,9 @@ impl<O: Operator> ErasedOperator for OperatorCell<O> {
         Some(RecordAt {
             id: self.input.ids.first().copied(),
             time: self.input.times.first().copied(),
+            place: None,
             shown: show(record),
+            watermark: None,
         })
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use thalweg_state::{Element, hash_key};
 
 use super::erased::{ErasedOutputs, OutputCell};
-use crate::batch::RecordId;
+use crate::batch::{BATCH_RECORDS, RecordId};
 use crate::decider::Decider;
 use crate::error::Result;
 use crate::metrics::{Counter, OperatorMetrics};
@@ -36,6 +36,15 @@ pub(crate) trait ErasedSource: Send + Sync {
         identified_as: Option<&str>,
         context: &ReaderContext,
     ) -> Result<Box<dyn ErasedHead>>;
+    /// Where record `offset` of a split is, by reading up to it from where a checkpoint left it;
+    /// none if that cannot be told, or not without waiting.
+    fn locate(
+        &self,
+        split: &Split,
+        restored: &RestoredSplit,
+        offset: u64,
+        now: ProcessingTime,
+    ) -> Result<Option<String>>;
 }
 
 /// A source head without its record types.
@@ -119,6 +128,34 @@ impl<S: Source> ErasedSource for SourceCell<S> {
         let attaches_ids = identified_as.is_some();
         let (splits, reading) = (active, None);
         Ok(Box::new(SourceHead::<S::Item, S::Dead> { splits, reading, attaches_ids, out }))
+    }
+
+    fn locate(
+        &self,
+        split: &Split,
+        restored: &RestoredSplit,
+        offset: u64,
+        now: ProcessingTime,
+    ) -> Result<Option<String>> {
+        let position = (restored.read > 0).then_some(restored.position.as_slice());
+        let mut reader = self.0.reader(split, position, &ReaderContext::default())?;
+        let mut out = OutputCell::<S::Item, S::Dead>::default();
+        let (mut read, mut skipped) = (restored.read, 0);
+        while read < offset {
+            let into = &mut ReadInto {
+                records: &mut out.main,
+                dead: &mut out.side,
+                skipped: &mut skipped,
+                now,
+            };
+            let status = reader.read(into, (offset - read).min(BATCH_RECORDS as u64) as usize)?;
+            read += out.main.len() as u64;
+            (out.main.clear(), out.side.clear());
+            if status != ReadStatus::More && read < offset {
+                return Ok(None);
+            }
+        }
+        Ok(reader.whereabouts())
     }
 }
 
