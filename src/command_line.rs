@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use thalweg_engine::graph::PlanFormat;
 use thalweg_engine::options::{JobOptions, Restore, StateBackend};
+use thalweg_engine::restart::RestartPolicy;
 use tracing_subscriber::filter::LevelFilter;
 
 /// The options of `run`, apart from the job's own.
@@ -40,6 +41,14 @@ pub(crate) struct RunOptions {
         default_value = "latest"
     )]
     restore: Restore,
+    /// What follows a failure: `none`, `exponential` (delays from 1s to 1m), `exponential:FIRST,MAX`,
+    /// `fixed:TIMES,DELAY`, `failure-rate:FAILURES,WITHIN,DELAY` [default: exponential if there is
+    /// a checkpoint directory]
+    #[arg(long, env = "THALWEG_RESTART", value_name = "POLICY", value_parser = restart_policy)]
+    restart: Option<RestartPolicy>,
+    /// A record that makes the same operator fail so often ends the job; 0: never [default: 3]
+    #[arg(long, env = "THALWEG_POISON_AFTER", value_name = "N")]
+    poison_after: Option<u32>,
     /// Where state is kept: `memory`, or `rocksdb` for what exceeds --memory
     #[arg(
         long,
@@ -84,6 +93,8 @@ impl RunOptions {
             checkpoint_timeout: self.checkpoint_timeout,
             checkpoints_retained: self.checkpoints_retained,
             restore: self.restore.clone(),
+            restart: self.restart,
+            poison_after: self.poison_after,
             state: self.state,
             memory: self.memory,
             ..self.placement.job_options()
@@ -214,6 +225,62 @@ fn restore(text: &str) -> Result<Restore, String> {
     }
 }
 
+/// A restart policy: `none`, `fixed:3,10s`, `exponential`, `exponential:500ms,30s` or
+/// `failure-rate:3,5m,10s`.
+///
+/// ```
+/// use std::time::Duration;
+/// use thalweg::RestartPolicy;
+/// use thalweg::command_line::restart_policy;
+///
+/// let fixed = RestartPolicy::Fixed { attempts: 3, delay: Duration::from_secs(10) };
+/// assert_eq!(restart_policy("fixed:3,10s"), Ok(fixed));
+/// assert_eq!(restart_policy("exponential"), Ok(RestartPolicy::EXPONENTIAL));
+/// assert!(restart_policy("fixed:10s").is_err());
+/// ```
+///
+/// # Errors
+/// What is expected.
+pub fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
+    let (name, arguments) = text.split_once(':').unwrap_or((text, ""));
+    let arguments: Vec<&str> = match arguments {
+        "" => Vec::new(),
+        arguments => arguments.split(',').collect(),
+    };
+    let number = |text: &str| {
+        text.trim().parse().map_err(|_| format!("expected a number, as in fixed:3,10s: `{text}`"))
+    };
+    match (name, &arguments[..]) {
+        ("none", []) => Ok(RestartPolicy::None),
+        ("exponential", []) => Ok(RestartPolicy::EXPONENTIAL),
+        ("exponential", [first, longest]) => Ok(match RestartPolicy::EXPONENTIAL {
+            RestartPolicy::Exponential { multiplier, jitter, reset_after, attempts, .. } => {
+                let (initial, max) = (duration(first)?, duration(longest)?);
+                RestartPolicy::Exponential {
+                    initial,
+                    max,
+                    multiplier,
+                    jitter,
+                    reset_after,
+                    attempts,
+                }
+            }
+            other => other,
+        }),
+        ("fixed", [attempts, delay]) => {
+            Ok(RestartPolicy::Fixed { attempts: number(attempts)?, delay: duration(delay)? })
+        }
+        ("failure-rate", [failures, per, delay]) => Ok(RestartPolicy::FailureRate {
+            failures: number(failures)?,
+            per: duration(per)?,
+            delay: duration(delay)?,
+        }),
+        _ => Err("expected `none`, `exponential`, `exponential:1s,1m`, `fixed:3,10s` or \
+                  `failure-rate:3,5m,10s`"
+            .into()),
+    }
+}
+
 fn state_backend(text: &str) -> Result<StateBackend, String> {
     match text {
         "memory" => Ok(StateBackend::Memory),
@@ -291,5 +358,17 @@ mod tests {
             assert!(bytes(text).is_err(), "{text}");
         }
         assert_eq!(restore("17"), Ok(Restore::Checkpoint(17)));
+        let (per, delay) = (Duration::from_secs(300), Duration::from_millis(5));
+        let rate = RestartPolicy::FailureRate { failures: 3, per, delay };
+        assert_eq!(restart_policy("failure-rate:3,5m,5ms"), Ok(rate));
+        let Ok(RestartPolicy::Exponential { initial, max, .. }) =
+            restart_policy("exponential:5ms,5m")
+        else {
+            panic!("is exponential");
+        };
+        assert_eq!((initial, max), (delay, per));
+        for text in ["", "always", "none:1", "fixed", "fixed:1", "fixed:x,1s", "exponential:1s"] {
+            assert!(restart_policy(text).is_err(), "{text}");
+        }
     }
 }

@@ -69,6 +69,7 @@ pub use thalweg_engine::options::{JobOptions, Restore, StateBackend};
 #[cfg(feature = "planted-bugs")]
 pub use thalweg_engine::planted;
 pub use thalweg_engine::progress::{JobMetrics, Progress, RunOutcome, RunReport};
+pub use thalweg_engine::restart::RestartPolicy;
 pub use thalweg_engine::runtime::StopSignal;
 pub use thalweg_engine::sim;
 pub use thalweg_engine::{

@@ -414,6 +414,11 @@ impl CheckpointStore for Repository {
         self.delete_old_claims()
     }
 
+    fn recover(&mut self) -> Result<()> {
+        self.check_owner()?;
+        self.open_again()
+    }
+
     fn list(&self) -> Result<Vec<CheckpointId>> {
         Ok(self.published.keys().copied().collect())
     }

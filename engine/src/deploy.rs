@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointStore, Manifest, OperatorPart, OperatorRecord, Run, SubtaskId,
-    counters_of, operator_parts, source_splits,
+    CheckpointId, CheckpointStore, Manifest, OperatorPart, OperatorRecord, Run, SplitState,
+    SubtaskId, counters_of, operator_parts, source_splits,
 };
 use thalweg_state::{BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource};
 
@@ -47,6 +47,8 @@ pub(crate) struct DeployContext<'a> {
     pub(crate) is_checkpointed: bool,
     /// Who carries out calls to the world outside.
     pub(crate) external: External,
+    /// The operator that gets its records one at a time, with identities.
+    pub(crate) suspect: Option<&'a str>,
 }
 
 /// A job that is ready to run.
@@ -370,6 +372,7 @@ impl Builder<'_, '_> {
         let mut node = ChainNode::new(info.name.clone(), operator, outlets, parent, metrics);
         (node.is_captured, node.notified, node.begun) = (is_captured, notified, begun);
         node.stream = stream;
+        node.is_suspect = self.context.suspect == Some(&info.name);
         Ok(node)
     }
 
@@ -466,10 +469,7 @@ impl Builder<'_, '_> {
                 Some(state) => thalweg_state::codec::decode(&state.generator)?,
                 None => Vec::new(),
             };
-            let read = match generators.iter().find(|(name, _)| name == RECORDS_READ) {
-                Some((_, bytes)) => thalweg_state::codec::decode(bytes)?,
-                None => 0,
-            };
+            let read = state.as_ref().map_or(Ok(0), records_read)?;
             let is_finished = state.as_ref().is_some_and(|state| state.finished);
             let position = state.map(|state| state.position);
             let state = position.map(|position| RestoredSplit { position, is_finished, read });
@@ -484,14 +484,28 @@ impl Builder<'_, '_> {
             })?;
         }
         let reader = ReaderContext { waker: (context.waker)(self.task, self.index) };
-        let identified_as = context.graph.needs_record_ids(node).then_some(info.name.as_str());
+        let is_identified = context.graph.needs_record_ids(node) || context.suspect.is_some();
+        let identified_as = is_identified.then_some(info.name.as_str());
         Ok(SourceInput {
             name: info.name.clone(),
             head: guard(&info.name, || source.open(restored, identified_as, &reader))?,
             outlets,
             metrics: self.metrics.register(&info.name, true, false),
             held: Vec::new(),
+            is_suspect: context.suspect == Some(&info.name),
         })
+    }
+}
+
+/// How many records of a split had been read when it was checkpointed.
+///
+/// # Errors
+/// `Corrupt` if its generators cannot be read.
+pub(crate) fn records_read(state: &SplitState) -> Result<u64> {
+    let generators: Vec<(String, Vec<u8>)> = thalweg_state::codec::decode(&state.generator)?;
+    match generators.iter().find(|(name, _)| name == RECORDS_READ) {
+        Some((_, bytes)) => Ok(thalweg_state::codec::decode(bytes)?),
+        None => Ok(0),
     }
 }
 

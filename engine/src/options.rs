@@ -7,6 +7,7 @@ use thalweg_state::KeyGroupCount;
 
 use crate::channel::ChannelBounds;
 use crate::error::{Error, Result};
+use crate::restart::RestartPolicy;
 use crate::time::duration_millis;
 
 /// Where state is kept while the job runs.
@@ -49,6 +50,13 @@ pub struct JobOptions {
     pub checkpoints_retained: Option<usize>,
     /// What the job starts from.
     pub restore: Restore,
+    /// Whether and when the job is started again after a failure, in the same process. Default:
+    /// [`RestartPolicy::EXPONENTIAL`] with a checkpoint directory. Without one there is no
+    /// restart: it would make all output again.
+    pub restart: Option<RestartPolicy>,
+    /// A record that makes the same operator fail so often, counting the restarts, ends the job
+    /// with an error that names it; 0: never. Default: 3.
+    pub poison_after: Option<u32>,
     /// Where state is kept.
     pub state: StateBackend,
     /// Bytes that state may take in memory before it goes to RocksDB. Default: 256 MiB.
@@ -65,6 +73,8 @@ pub struct JobConfig {
     pub(crate) parallelism: usize,
     pub(crate) workers: usize,
     pub(crate) checkpoints: Option<CheckpointConfig>,
+    pub(crate) restart: RestartPolicy,
+    pub(crate) poison_after: u32,
     pub(crate) state: StateBackend,
     #[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "RocksDB only"))]
     pub(crate) memory: u64,
@@ -110,6 +120,8 @@ impl JobOptions {
             parallelism,
             workers,
             checkpoints: self.check_checkpoints()?,
+            restart: self.check_restart()?,
+            poison_after: self.poison_after.unwrap_or(3),
             state: self.check_state()?,
             memory: self.memory.unwrap_or(256 << 20),
             key_groups,
@@ -145,6 +157,22 @@ impl JobOptions {
             retained,
             restore: self.restore.clone(),
         }))
+    }
+
+    fn check_restart(&self) -> Result<RestartPolicy> {
+        let policy = match (self.restart, &self.checkpoint_dir) {
+            (Some(policy), Some(_)) => policy,
+            (Some(RestartPolicy::None) | None, None) => RestartPolicy::None,
+            (None, Some(_)) => RestartPolicy::EXPONENTIAL,
+            (Some(_), None) => {
+                return Err(Error::config(
+                    "a restart policy needs a checkpoint directory: a restart without checkpoints \
+                     would make all output again",
+                ));
+            }
+        };
+        policy.check()?;
+        Ok(policy)
     }
 
     fn check_state(&self) -> Result<StateBackend> {

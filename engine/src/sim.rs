@@ -137,7 +137,7 @@ impl Simulation {
                     let end = attempt.run(&mut world)?;
                     (end, Some(attempt))
                 }
-                Err(error) if error.is_retryable() => (AttemptEnd::Crashed, None),
+                Err(error) if error.is_passing() => (AttemptEnd::Crashed, None),
                 Err(error) => return Err(error),
             };
             if let Some(attempt) = &counted {

@@ -10,6 +10,7 @@ mod nexmark;
 mod levels;
 mod operators;
 mod process;
+mod recovery;
 mod reference;
 mod refused;
 mod results;

@@ -3,6 +3,7 @@
 //! * `windowed.rs`: windows, windows behind windows, a process function; random seeds.
 //! * `joins.rs`: all joins, windows behind joins, a join behind windows; random seeds.
 //! * `process.rs`: process functions of all kinds, broadcast rules.
+//! * `failures.rs`: user functions that fail by chance; random seeds.
 //! * `planted.rs`: known mistakes that the suite must find (feature `planted-bugs`).
 //! * `regressions.rs`: seeds that have failed once, and why.
 //!
@@ -10,6 +11,7 @@
 //! `THALWEG_SEEDS=1000000 cargo test --release --test simulation ten_thousand -- --nocapture`.
 
 mod data;
+mod failures;
 mod joins;
 #[cfg(feature = "planted-bugs")]
 mod planted;

@@ -138,6 +138,23 @@ impl Repository {
         Ok(store)
     }
 
+    /// Gives up all that was not published, and finds out what is.
+    pub(super) fn open_again(&mut self) -> Result<()> {
+        self.objects.recover()?;
+        self.look_for_successor()?;
+        let claims = epochs::read_claims(&*self.objects)?;
+        let found = Found::read(&*self.objects, &self.job)?.without_void(&claims);
+        let listed = self.objects.list(files::FOLDER)?;
+        let names = listed.iter().filter_map(|(key, bytes)| {
+            let name = key.strip_prefix(files::FOLDER)?.strip_prefix('/')?;
+            files::parse_name(name).map(|_| (name.to_owned(), *bytes))
+        });
+        let names: Vec<_> = names.collect();
+        self.files.reset(&names);
+        self.published = found.published;
+        self.clean(&names, &found.unfinished)
+    }
+
     /// Deletes what earlier processes did not finish.
     fn clean(
         &mut self,

@@ -119,6 +119,7 @@ impl<'a> Attempt<'a> {
             store: Some(&world.store),
             is_checkpointed: true,
             external: External::new(external.executor()),
+            suspect: None,
         })?;
         let Deployment { subtasks, sources, metrics, state } = deployment;
         let first_id = first_id(restored.as_ref(), Some(&world.store));
@@ -187,7 +188,7 @@ impl<'a> Attempt<'a> {
             match self.act(world) {
                 Ok(None) => {}
                 Ok(Some(end)) => return Ok(end),
-                Err(error) if error.is_retryable() => return Ok(AttemptEnd::Crashed),
+                Err(error) if error.is_passing() => return Ok(AttemptEnd::Crashed),
                 Err(error) => return Err(error),
             }
             if world.store.is_crashed() {

@@ -23,6 +23,7 @@ use crate::channel::AnyBatch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Counter, OperatorMetrics};
 use crate::operator::{Advance, Context, OriginWatermark, SnapshotContext, TimeOrigin};
+use crate::poison::RecordAt;
 use crate::sink::Committable;
 use crate::time::{EventTime, ProcessingTime};
 
@@ -70,6 +71,8 @@ pub(crate) struct ChainNode {
     pub(crate) stream: Option<Arc<ChangeStream>>,
     /// True if its tables may have entries of the last snapshot that are to be handed over.
     is_sweeping: bool,
+    /// True if it is suspected of failing at some record: it gets them one at a time.
+    pub(crate) is_suspect: bool,
 }
 
 impl ChainNode {
@@ -98,6 +101,7 @@ impl ChainNode {
             is_captured: true,
             stream: None,
             is_sweeping: false,
+            is_suspect: false,
         }
     }
 
@@ -218,6 +222,14 @@ impl Chain {
         }
     }
 
+    /// Gives all operators whole batches again.
+    pub(crate) fn relax(&mut self) {
+        for node in self.nodes.iter_mut().filter(|node| node.is_suspect) {
+            node.is_suspect = false;
+            node.operator.rejoin();
+        }
+    }
+
     /// Tells an operator that its time has come.
     fn on_time(&mut self, index: usize, now: ProcessingTime) -> Result<()> {
         if let Some(flag) = &self.nodes[index].notified {
@@ -244,12 +256,24 @@ impl Chain {
     fn process(&mut self, index: usize, now: ProcessingTime) -> Result<bool> {
         let split = self.split;
         let before = self.nodes[index].operator.input_len();
-        self.call(index, now, split, |operator, context| operator.process(context))?;
+        let isolated = match self.nodes[index].is_suspect {
+            true => self.nodes[index].operator.isolate(),
+            false => None,
+        };
+        let has_isolated = isolated.is_some();
+        self.call(index, now, split, |operator, context| operator.process(context)).map_err(
+            |error| match isolated {
+                Some(record) => error.at_record(record),
+                None => error,
+            },
+        )?;
         let node = &mut self.nodes[index];
         let has_output = (0..PORTS).any(|port| node.operator.output_len(port) > 0);
         let has_asked = node.wake_at.is_some() || node.notified.is_some();
-        node.is_waiting = node.operator.input_len() > 0 && !has_output && has_asked;
         let taken = before - node.operator.input_len();
+        // What stands behind a single record that was taken does not wait.
+        let has_left = node.operator.input_len() > 0 && !(has_isolated && taken > 0);
+        node.is_waiting = has_left && !has_output && has_asked;
         let given = node.operator.output_len(0);
         node.metrics.add(Counter::In, taken as u64);
         node.metrics.add(Counter::Out, given as u64);
@@ -350,8 +374,16 @@ impl Chain {
             }
             let split = self.split;
             self.nodes[index].begun = self.nodes[index].begun.max(watermark);
+            let is_suspect = self.nodes[index].is_suspect;
             let outcome =
-                self.call(index, now, split, |operator, ctx| operator.advance(watermark, ctx))?;
+                self.call(index, now, split, |operator, ctx| operator.advance(watermark, ctx));
+            let outcome = outcome.map_err(|error| match is_suspect {
+                true => {
+                    let watermark = Some(watermark);
+                    error.at_record(RecordAt { watermark, ..RecordAt::default() })
+                }
+                false => error,
+            })?;
             let node = &mut self.nodes[index];
             node.metrics.add(Counter::Out, node.operator.output_len(0) as u64);
             if outcome == Advance::Done {

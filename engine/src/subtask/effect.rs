@@ -14,6 +14,8 @@ pub(crate) enum Control {
     Abort { id: CheckpointId },
     /// This checkpoint was published; its committables are the coordinator's now.
     Completed { id: CheckpointId },
+    /// No operator is suspected any more of failing at a record.
+    Relax,
     /// The job has ended.
     Shutdown,
 }

@@ -13,6 +13,7 @@ use crate::decider::Decider;
 use crate::error::Result;
 use crate::metrics::OperatorMetrics;
 use crate::operator::Advance;
+use crate::poison::{RecordAt, SplitRead};
 use crate::time::{EventTime, ProcessingTime};
 
 /// Fewest records that a source reads at a time, if it has them.
@@ -56,6 +57,8 @@ pub(crate) struct SourceInput {
     pub(crate) metrics: Arc<OperatorMetrics>,
     /// The splits that are not to be read now.
     pub(crate) held: Vec<usize>,
+    /// True if it is suspected of failing at some record: it reads them one at a time.
+    pub(crate) is_suspect: bool,
 }
 
 /// One parallel instance of a task.
@@ -151,7 +154,21 @@ impl Subtask {
                 }
             }
             Control::Completed { id } => self.outstanding.completed(id),
+            Control::Relax => {
+                self.chain.relax();
+                if let Head::Source(source) = &mut self.head {
+                    source.is_suspect = false;
+                }
+            }
             Control::Shutdown => self.phase = Phase::Done,
+        }
+    }
+
+    /// How far each split has been read.
+    pub(crate) fn records_read(&self) -> Vec<SplitRead> {
+        match &self.head {
+            Head::Source(source) => source.head.records_read(&source.name),
+            Head::Channels(_) => Vec::new(),
         }
     }
 
@@ -310,8 +327,16 @@ impl Subtask {
         held.sort_unstable();
         // Small batches to a slow receiver: a barrier has to wait for what is on its way.
         let max = self.chain.batch_records.min(self.chain.room().max(LEAST_READ));
-        let SourceInput { name, head, held, metrics, .. } = source;
-        let read = guard(name, || head.read(decider, now, max, held, metrics))?;
+        let SourceInput { name, head, held, metrics, is_suspect, .. } = source;
+        let max = if *is_suspect { 1 } else { max };
+        let read = guard(name, || head.read(decider, now, max, held, metrics)).map_err(
+            |error| match head.reading() {
+                Some(id) if *is_suspect => {
+                    error.at_record(RecordAt { id: Some(id), ..RecordAt::default() })
+                }
+                _ => error,
+            },
+        )?;
         self.ended_split = read.ended;
         if let Some(split) = read.split {
             self.chain.split = split;

@@ -1,13 +1,13 @@
 //! One subtask alone, step by step: what no seed finds often.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use thalweg_checkpoint::{Barrier, BarrierKind, CheckpointId, SubtaskId};
 use thalweg_state::KeyGroupCount;
 
 use super::chain::{Chain, ChainGate, ChainNode, Outlet};
-use super::effect::Effect;
+use super::effect::{Control, Effect};
 use super::erased::OperatorCell;
 use super::input::InputGate;
 use super::output::Gate;
@@ -243,4 +243,70 @@ fn records_of_two_sources_have_different_identities() {
     assert_ne!(left, right);
     assert_eq!(left, ids(Some("left")), "the same in every run");
     assert!(ids(None).is_empty(), "nobody has asked");
+}
+
+/// Notes how many records it is given at a time; fails at 13.
+#[derive(Default)]
+struct Sizes(Arc<Mutex<Vec<usize>>>);
+
+impl Operator for Sizes {
+    type In = u64;
+    type Out = u64;
+    type Side = ();
+
+    fn process(
+        &mut self,
+        input: &mut Batch<u64>,
+        out: &mut Outputs<'_, u64, ()>,
+        _context: &mut Context<'_>,
+    ) -> Result<()> {
+        self.0.lock().expect("is not poisoned").push(input.len());
+        if input.values.contains(&13) {
+            return Err(Error::user("unlucky"));
+        }
+        out.main.values.append(&mut input.values);
+        out.main.take_columns(input);
+        Ok(())
+    }
+}
+
+/// Under suspicion an operator gets single records, and its error says at which it failed; the
+/// operators around it, and itself when the suspicion is over, get batches.
+#[test]
+fn a_suspect_gets_its_records_one_at_a_time() {
+    let [sizes, others]: [Arc<Mutex<Vec<usize>>>; 2] = Default::default();
+    let mut suspect = node("suspect", Sizes(sizes.clone()));
+    suspect.is_suspect = true;
+    let nodes = vec![node("before", Sizes(others.clone())), suspect];
+    let (mut subtask, mut sender, mut receiver) = subtask(nodes, 100);
+    let given = || std::mem::take(&mut *sizes.lock().expect("is not poisoned"));
+    send(&mut sender, vec![1, 2, 3]);
+    step(&mut subtask, 1);
+    assert_eq!(records(&mut receiver, 1), [1, 2, 3]);
+    assert_eq!((given(), &others.lock().expect("is not poisoned")[..]), (vec![1; 3], &[3][..]));
+    // Relaxed with records behind the one in work.
+    send(&mut sender, vec![4, 5, 6]);
+    let paused = subtask.step(at(2), &mut RoundRobin::default(), 3).expect("a step");
+    assert_eq!((paused.next, given()), (Next::Now, vec![1]));
+    subtask.handle(Control::Relax);
+    send(&mut sender, vec![7, 8]);
+    step(&mut subtask, 2);
+    assert_eq!((records(&mut receiver, 2), given()), (vec![4, 5, 6, 7, 8], vec![2, 2]));
+
+    subtask.chain.nodes[0].is_suspect = true;
+    send(&mut sender, vec![11, 12, 13, 14]);
+    let error = subtask.step(at(3), &mut RoundRobin::default(), 64).expect_err("fails at 13");
+    assert_eq!(error.record().and_then(|record| record.shown.as_deref()), Some("13"));
+}
+
+/// An operator that waits for its time has taken a single record: the next one does not wait.
+#[test]
+fn a_suspect_that_asks_for_a_time_takes_what_is_there() {
+    let mut later = node("later", Later::default());
+    later.is_suspect = true;
+    let (mut subtask, mut sender, mut receiver) = subtask(vec![later], 100);
+    send(&mut sender, vec![1, 2, 3]);
+    step(&mut subtask, 1);
+    step(&mut subtask, 11);
+    assert_eq!(records(&mut receiver, 11), [1, 2, 3]);
 }
