@@ -29,7 +29,7 @@ use crate::{Error, Repository, Result, StoreOptions};
 #[cfg(feature = "object-store")]
 mod services;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 #[cfg(feature = "object-store")]
 pub(crate) use services::connect;
