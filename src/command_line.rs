@@ -20,9 +20,14 @@ use tracing_subscriber::filter::LevelFilter;
 pub(crate) struct RunOptions {
     #[command(flatten)]
     pub(crate) placement: PlacementOptions,
-    /// Directory for checkpoints; without it none are taken. It belongs to this job alone
+    /// Directory or URL (s3://, gs://, az://) for checkpoints; without it none are taken. It
+    /// belongs to this job alone
     #[arg(long, env = "THALWEG_CHECKPOINT_DIR", value_name = "DIR")]
     checkpoint_dir: Option<PathBuf>,
+    /// Directory for scratch files [default: in the checkpoint directory, or the system's place for
+    /// temporary files]
+    #[arg(long, env = "THALWEG_WORK_DIR", value_name = "DIR")]
+    work_dir: Option<PathBuf>,
     /// Time between checkpoints: 100ms, 4s, 5m [default: 10s]
     #[arg(long, env = "THALWEG_CHECKPOINT_INTERVAL", value_name = "TIME", value_parser = duration)]
     checkpoint_interval: Option<Duration>,
@@ -89,6 +94,7 @@ impl RunOptions {
     pub(crate) fn job_options(&self) -> JobOptions {
         JobOptions {
             checkpoint_dir: self.checkpoint_dir.clone(),
+            work_dir: self.work_dir.clone(),
             checkpoint_interval: self.checkpoint_interval,
             checkpoint_timeout: self.checkpoint_timeout,
             checkpoints_retained: self.checkpoints_retained,

@@ -10,7 +10,7 @@
 //!
 //! Stores, from the top: what the driver calls ([`CheckpointStore`]); what is the same wherever
 //! checkpoints lie ([`Repository`]: names, packing, publishing, reference counting, epochs); the
-//! places (a directory, memory) that only know named objects.
+//! places (a directory, an object store, memory) that only know named objects.
 
 mod error;
 mod hex;
@@ -31,8 +31,11 @@ mod objects;
 mod repository;
 
 mod local;
+mod location;
 mod lock;
 mod memory;
+#[cfg(any(test, feature = "object-store"))]
+mod remote;
 mod scratch;
 
 #[cfg(test)]

@@ -40,8 +40,12 @@ pub struct JobOptions {
     pub parallelism: Option<usize>,
     /// Worker threads. Default: the processor's cores.
     pub workers: Option<usize>,
-    /// Where checkpoints go. Default: none are taken.
+    /// Where checkpoints go: a directory, or a URL that begins with `file://`, `s3://`, `gs://` or
+    /// `az://` (object stores need the feature of that name). Default: none are taken.
     pub checkpoint_dir: Option<PathBuf>,
+    /// A directory for scratch files. Default: the checkpoint directory; where there is none, the
+    /// system's place for temporary files.
+    pub work_dir: Option<PathBuf>,
     /// Time from the start of one checkpoint to the start of the next. Default: 10 s.
     pub checkpoint_interval: Option<Duration>,
     /// After this time a checkpoint is given up. Default: 10 min.
@@ -75,6 +79,7 @@ pub struct JobConfig {
     pub(crate) checkpoints: Option<CheckpointConfig>,
     pub(crate) restart: RestartPolicy,
     pub(crate) poison_after: u32,
+    pub(crate) work_dir: Option<PathBuf>,
     pub(crate) state: StateBackend,
     #[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "RocksDB only"))]
     pub(crate) memory: u64,
@@ -122,6 +127,7 @@ impl JobOptions {
             checkpoints: self.check_checkpoints()?,
             restart: self.check_restart()?,
             poison_after: self.poison_after.unwrap_or(3),
+            work_dir: self.work_dir.clone(),
             state: self.check_state()?,
             memory: self.memory.unwrap_or(256 << 20),
             key_groups,

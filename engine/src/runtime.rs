@@ -124,7 +124,7 @@ impl Backends {
             let half = usize::try_from(config.memory / 2).unwrap_or(usize::MAX);
             let temporary = match work_directory {
                 Some(_) => None,
-                None => Some(temporary_directory()?),
+                None => Some(temporary_directory(config.work_dir.as_deref())?),
             };
             let directory = match (&work_directory, &temporary) {
                 (Some(directory), _) => directory.clone(),
@@ -168,8 +168,11 @@ impl Backends {
 }
 
 #[cfg(feature = "rocksdb")]
-fn temporary_directory() -> Result<tempfile::TempDir> {
-    tempfile::Builder::new().prefix("thalweg-").tempdir().map_err(|e| {
+fn temporary_directory(parent: Option<&std::path::Path>) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix("thalweg-");
+    let created = parent.map_or_else(|| builder.tempdir(), |parent| builder.tempdir_in(parent));
+    created.map_err(|e| {
         Error::config("cannot create a temporary directory for RocksDB").with_source(e)
     })
 }

@@ -107,8 +107,9 @@ impl<'a> Attempts<'a> {
         };
         if let Some(checkpoints) = &config.checkpoints {
             let owner = Owner::this_process(wall_clock_millis());
-            let options = StoreOptions { job: job.to_owned(), owner, work_dir: None };
-            let store = Repository::open_directory(&checkpoints.dir, &options)?;
+            let options =
+                StoreOptions { job: job.to_owned(), owner, work_dir: config.work_dir.clone() };
+            let store = Repository::open_at(&checkpoints.dir, &options)?;
             let restored = chosen_checkpoint(&store, checkpoints)?;
             attempts.work_directory = store.work_directory();
             attempts.first_id = first_id(restored.as_ref(), Some(&store));
