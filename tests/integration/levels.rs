@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use thalweg::prelude::*;
 use thalweg::{
     ApproxDistinct, AsyncMap, BroadcastFunction, ContinuousEventTime, CountEvictor, Dedup,
-    FloatSum, Lateness, ListState, MapState, OnError, Pattern, PlanFormat, ProcessingTumbling,
-    Purging, Quantiles, RecordContext, RecordFunction, Ttl, ValueState,
+    FloatSum, Lateness, OnError, Pattern, PlanFormat, ProcessingTumbling, Purging, Quantiles,
+    RecordContext, RecordFunction,
 };
 
 type Numbers = KeyedStream<u64, u64>;
@@ -258,70 +258,4 @@ fn each_operator_has_the_level_that_the_rules_say() {
             assert_eq!(found, Some(level), "{name} at parallelism {parallelism}\n{plan}");
         }
     }
-}
-
-struct Keeps {
-    last: ValueState<u64>,
-    seen: MapState<u64, u64>,
-    recent: ListState<u64>,
-}
-
-impl ProcessFunction<u64, u64> for Keeps {
-    type State = ();
-    type Out = u64;
-
-    fn on_record(
-        &self,
-        record: u64,
-        context: &mut ProcessContext<'_, u64, (), u64>,
-    ) -> thalweg::Result<()> {
-        context.value(&self.last).set(record)?;
-        context.map(&self.seen).insert(&record, record)?;
-        context.list(&self.recent).push(record)
-    }
-}
-
-#[test]
-fn plans_note_state_that_grows_without_end() {
-    let build = |job: &Job| {
-        let (left, right) = (timed(job, "left"), timed(job, "right"));
-        let (keyed, other) = (left.key_by(|n| *n), right.key_by(|n| *n));
-        end(&keyed.aggregate("running", Count), "running");
-        end(&keyed.connect(&other).inner_join("join", |_, a, b| a + b), "join");
-        let keeps = keyed.process_with("keeps", |states| Keeps {
-            last: states.value("last"),
-            seen: states.map("seen"),
-            recent: states.with_ttl(Ttl::by_event_time(seconds(60))).list("recent"),
-        });
-        end(&keeps, "keeps");
-        end(&keyed.process("idle", Idle), "idle");
-        let window = keyed.window(Tumbling::of(seconds(1)));
-        end(&window.aggregate("windowed", Count).results(), "windowed");
-        Ok(())
-    };
-    let plan = thalweg::plan("notes", build, &JobOptions::default(), PlanFormat::Text);
-    let plan = plan.expect("a plan");
-    let mut lines = plan.lines().peekable();
-    let mut notes = Vec::new();
-    while let Some(line) = lines.next() {
-        if let Some(note) = lines.next_if(|next| next.trim_start().starts_with("note: ")) {
-            notes.push((line.split_whitespace().nth(1).unwrap_or_default(), note.trim()));
-        }
-    }
-    notes.sort_unstable();
-    assert_eq!(
-        notes,
-        [
-            (
-                "join",
-                "note: keeps every row of both sides for good; joins with an interval or a window \
-                 do not"
-            ),
-            (
-                "keeps",
-                "note: keeps `last`, `seen` until the function clears it; `with_ttl` gives it an end"
-            ),
-            ("running", "note: keeps a value for every key for good; a window gives it an end"),
-        ]
-    );
 }

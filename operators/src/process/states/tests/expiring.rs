@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use thalweg_connectors::memory;
 use thalweg_engine::ProcessingTime;
-use thalweg_engine::state::{
-    BackendConfig, KeyGroupRange, RestoreSource, SnapshotPart, SnapshotPartRef,
-};
+use thalweg_engine::graph::{ExecutionPlan, JobGraph, PlanFormat};
+use thalweg_engine::state::{BackendConfig, KeyGroupRange, SnapshotPart};
 
 use super::*;
 use crate::process::tests::clock;
+use crate::{Job, Watermarks};
 
 /// An operation, and the time at which a timer is to tell everything.
 type Asked = (Operation, Option<i64>);
@@ -301,23 +302,25 @@ fn insert(named: &mut Named<u8>, slot: Slot, entry: (u8, u32), time: i64) {
     MapEntries { map, owner }.insert(&map_key, 1).expect("inserts");
 }
 
+fn remove(named: &mut Named<u8>, slot: Slot, entry: (u8, u32), time: i64) {
+    let (key, map_key) = entry;
+    let owner = Owner { key: &key, hash: hash_key(&key).expect("a number has a hash") };
+    let map: MapAt<'_, u8, u32, u8> = named.map(slot, clocks(time));
+    MapEntries { map, owner }.remove(&map_key).expect("removes");
+}
+
 fn snapshot(state: &mut OperatorState, named: &mut Named<u8>) -> SnapshotPart {
     let mut snapshot = state.begin_snapshot();
     named.snapshot_into(&mut snapshot).expect("encodes");
     state.finish_snapshot(snapshot).expect("finishes")
 }
 
-fn entries(part: &SnapshotPart) -> usize {
-    let SnapshotPart::Portable(bytes) = part else { return 0 };
-    let part = RestoreSource::open(SnapshotPartRef::Portable(bytes)).expect("opens");
-    let mut entries = 0;
-    let all = KeyGroupRange::all(KeyGroupCount::default());
-    part.for_each(all, |_, _| {
-        entries += 1;
-        Ok(())
-    })
-    .expect("reads");
-    entries
+/// What a snapshot takes.
+fn byte_len(state: &mut OperatorState, named: &mut Named<u8>) -> usize {
+    match snapshot(state, named) {
+        SnapshotPart::Portable(bytes) => bytes.len(),
+        part => panic!("state in memory is portable: {part:?}"),
+    }
 }
 
 #[test]
@@ -331,7 +334,7 @@ fn expired_state_leaves_memory_and_snapshots_untouched_and_in_steps() {
         }
         let ms = ttl.as_millis() as i64;
         assert!(named.clean_up(clocks(ms - 1)).expect("cleans up"), "nothing is due");
-        assert!(entries(&snapshot(&mut state, &mut named)) > 10_000);
+        assert!(byte_len(&mut state, &mut named) > 10_000 * 8);
         let mut steps = 0;
         let late = clocks(ms + ms / SLICES);
         while !named.clean_up(late).expect("cleans up") {
@@ -345,18 +348,25 @@ fn expired_state_leaves_memory_and_snapshots_untouched_and_in_steps() {
 #[test]
 fn what_is_written_again_and_again_takes_the_room_of_what_is_alive() {
     let (mut state, mut named, slot) = maps(Ttl::by_processing_time(Duration::from_millis(320)));
-    let mut most = 0;
-    for time in 0..3_000_i64 {
-        insert(&mut named, slot, ((time % 7) as u8, (time % 50) as u32), time);
-        insert(&mut named, slot, (8, time as u32), time);
+    let mut most = [0, 0];
+    for time in 0..6_000_i64 {
+        // Some are kept alive by writes, some are removed and come again, some expire.
+        insert(&mut named, slot, ((time % 7) as u8, (time % 20) as u32), time);
+        remove(&mut named, slot, (8, (time % 20) as u32), time);
+        insert(&mut named, slot, (8, (time % 20) as u32), time);
+        insert(&mut named, slot, (9, time as u32), time);
         while !named.clean_up(clocks(time)).expect("cleans up") {}
         if time % 100 == 99 {
-            most = most.max(entries(&snapshot(&mut state, &mut named)));
+            let most = &mut most[usize::from(time > 1_000)];
+            *most = byte_len(&mut state, &mut named).max(*most);
         }
     }
-    // An entry for each pair, ends for each key, and a place in the queue for each pair.
-    assert!((350 + 320..2 * (350 + 340) + 50).contains(&most), "{most} entries");
-    assert_eq!(named.wake_at().map(|time| time.millis() > 2_999), Some(true));
+    assert!(most[1] <= most[0] + most[0] / 8, "{most:?} bytes");
+    let end = named.wake_at().expect("something is to expire").millis();
+    assert!((6_000..6_000 + 320).contains(&end), "{end}");
+    while !named.clean_up(clocks(7_000)).expect("cleans up") {}
+    assert_eq!(snapshot(&mut state, &mut named), SnapshotPart::Empty);
+    assert_eq!(named.wake_at(), None);
 }
 
 #[test]
@@ -402,4 +412,73 @@ fn state_does_not_change_whether_it_expires() {
         let expected = if expires { "without a time to live" } else { "with a time to live" };
         assert!(error.contains("the state `x`") && error.contains(expected), "{error}");
     }
+}
+
+struct Keeps {
+    last: ValueState<u64>,
+    seen: MapState<u64, u64>,
+    recent: ListState<u64>,
+}
+
+impl ProcessFunction<u64, u64> for Keeps {
+    type State = ();
+    type Out = u64;
+
+    fn on_record(&self, record: u64, context: &mut ProcessContext<'_, u64, (), u64>) -> Result<()> {
+        context.value(&self.last).set(record)?;
+        context.map(&self.seen).insert(&record, record)?;
+        context.list(&self.recent).push(record)
+    }
+}
+
+/// A job with state of all sorts, some of which expires.
+fn job(has_event_time: bool) -> JobGraph {
+    let job = Job::new();
+    let numbers = job.source("numbers", memory::source(vec![1_u64]));
+    let numbers = match has_event_time {
+        true => numbers.event_time(|n: &u64| *n, Watermarks::monotonic()),
+        false => numbers.map(|n| n),
+    };
+    let keyed = numbers.key_by(|n| *n);
+    keyed.aggregate("running", Count).sink("counts", memory::sink().0);
+    let joined = keyed.connect(&keyed).inner_join("joined", |_, a, b| a + b);
+    joined.sink("sums", memory::sink().0);
+    let keeps = keyed.process_with("keeps", |states| Keeps {
+        last: states.value("last"),
+        seen: states.map("seen"),
+        recent: states.with_ttl(Ttl::by_event_time(Duration::from_secs(60))).list("recent"),
+    });
+    keeps.sink("kept", memory::sink().0);
+    job.into_graph()
+}
+
+#[test]
+fn plans_note_state_that_grows_without_end() {
+    let graph = job(true);
+    let plan = ExecutionPlan::new(&graph, 1).expect("a plan");
+    let plan = plan.render(&graph, "notes", PlanFormat::Text);
+    let lines: Vec<&str> = plan.lines().map(str::trim).collect();
+    let mut notes = Vec::new();
+    for pair in lines.windows(2) {
+        if let Some(note) = pair[1].strip_prefix("note: ") {
+            notes.push((pair[0].split_whitespace().nth(1).unwrap_or_default(), note));
+        }
+    }
+    notes.sort_unstable();
+    let expected = [
+        (
+            "joined",
+            "keeps every row of both sides for good; joins with an interval or a window do not",
+        ),
+        ("keeps", "keeps `last`, `seen` until the function clears it; `with_ttl` gives it an end"),
+        ("running", "keeps a value for every key for good; a window gives it an end"),
+    ];
+    assert_eq!(notes, expected, "{plan}");
+}
+
+#[test]
+fn a_ttl_by_event_time_needs_event_time() {
+    let error = job(false).validate().expect_err("there is none").to_string();
+    assert!(error.contains("`keeps`") && error.contains("event time"), "{error}");
+    job(true).validate().expect("there is");
 }
