@@ -6,7 +6,7 @@
 //! RocksDB. A snapshot is that map at one instant, and restores at any parallelism.
 //!
 //! Reading order: [`data`], [`key_group`], [`hash`], [`codec`], [`state_key`], [`table`],
-//! [`sliced`], [`backend`], [`state`], [`restore`], [`portable`].
+//! [`sliced`], [`backend`], [`state`], [`restore`], [`portable`], [`schema`].
 
 pub mod codec;
 pub mod data;
@@ -27,6 +27,7 @@ pub mod table;
 pub mod backend;
 pub mod portable;
 pub mod restore;
+pub mod schema;
 pub mod state;
 
 #[cfg(feature = "rocksdb")]
@@ -44,6 +45,7 @@ pub use key_group::{KeyGroup, KeyGroupCount, KeyGroupRange, subtask_of};
 pub use restore::{RestoreSource, SnapshotPartRef};
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksShared;
+pub use schema::{Fit, Migration, Recorded, Schema, TableSchema, TableTypes};
 pub use sliced::SlicedTable;
 pub use state::{OperatorState, Snapshot, SnapshotPart};
 pub use state_key::{Namespace, StateKey, TableId};

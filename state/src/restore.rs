@@ -3,12 +3,14 @@
 use std::path::Path;
 #[cfg(feature = "rocksdb")]
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::{Result, StateError};
 use crate::key_group::{KeyGroupCount, KeyGroupRange};
 use crate::portable::PortableReader;
 #[cfg(feature = "rocksdb")]
 use crate::rocks;
+use crate::schema::Recorded;
 use crate::state_key::StateKey;
 
 /// A snapshot part to be opened.
@@ -26,6 +28,7 @@ pub enum SnapshotPartRef<'a> {
 #[derive(Clone, Debug)]
 pub struct RestoreSource {
     part: Part,
+    recorded: Option<Arc<Recorded>>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,7 +50,19 @@ impl RestoreSource {
             SnapshotPartRef::PortableFile(path) => Part::Portable(PortableReader::of_file(path)?),
             SnapshotPartRef::Directory(path) => open_directory(path)?,
         };
-        Ok(RestoreSource { part })
+        Ok(RestoreSource { part, recorded: None })
+    }
+
+    /// The same part, with the schemas that its entries were written under. Without them entries
+    /// are taken to be of the present types.
+    #[must_use]
+    pub fn recorded(self, schemas: Arc<Recorded>) -> Self {
+        RestoreSource { recorded: Some(schemas), ..self }
+    }
+
+    /// What its entries were written under.
+    pub(crate) fn schemas(&self) -> Option<&Recorded> {
+        self.recorded.as_deref()
     }
 
     /// Calls `f` with every entry whose key group is in `range`, sorted by state key.

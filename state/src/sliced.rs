@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::budget::Share;
 use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
+use crate::schema::TableTypes;
 use crate::state::Snapshot;
 use crate::state_key::{Namespace, StateKey, TableId};
 use crate::store::Region;
@@ -39,6 +40,10 @@ impl<K: Key, V: Data> StateTable for SlicedTable<K, V> {
 
     fn sweep(&mut self, budget: &mut usize) -> Result<()> {
         self.slices.values_mut().try_for_each(|slice| slice.table.sweep(budget))
+    }
+
+    fn types(&self) -> TableTypes {
+        TableTypes::of::<K, V>()
     }
 }
 
