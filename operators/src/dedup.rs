@@ -30,15 +30,14 @@ use std::panic::Location;
 use std::time::Duration;
 
 use thalweg_engine::graph::{Level, OperatorSpec};
-use thalweg_engine::state::{
-    KeyGroup, KeyGroupCount, Namespace, OperatorState, SlicedTable, Table, TableId, codec,
-};
+use thalweg_engine::state::{Namespace, OperatorState, SlicedTable, Table, TableId, codec};
 use thalweg_engine::time::duration_millis;
 use thalweg_engine::{
-    Advance, Batch, Context, Counter, Data, Error, EventTime, Key, Marks, OpenContext, Operator,
-    Outputs, ProcessingTime, Result, SnapshotContext,
+    Advance, Batch, Context, Counter, Data, EachTable, Error, EventTime, Key, Marks, OpenContext,
+    Operator, Outputs, ProcessingTime, Result, SnapshotContext,
 };
 
+use crate::group_keys::{GroupKey, GroupKeys};
 use crate::late::WithLate;
 use crate::stream::{Keyed, KeyedStream};
 
@@ -64,7 +63,7 @@ impl Dedup {
     }
 
     /// A record repeats one that was kept less than `ttl` ago by the clock of the job: level D2.
-    /// Time for which the job does not run does not count.
+    /// Time for which the job does not run counts too.
     pub fn by_processing_time(ttl: Duration) -> Self {
         Dedup { memory: Memory::ProcessingTime { ttl_ms: duration_millis(ttl) } }
     }
@@ -106,7 +105,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
 const KEPT: TableId = TableId(0);
 /// Keys by the slice of time in which they are to be forgotten.
 const ENDING: TableId = TableId(1);
-/// The operator's clock, by key group. Written at a snapshot only.
+/// The operator's clock, by the key of each key group. Written at a snapshot only.
 const CLOCK: TableId = TableId(2);
 
 /// A time to live is cut into this many slices: a key is forgotten up to one of them late, which
@@ -125,11 +124,12 @@ struct Opened<K> {
     state: OperatorState,
     kept: Table<K, i64>,
     ending: SlicedTable<K, ()>,
-    clocks: Table<u16, i64>,
-    key_groups: KeyGroupCount,
+    clocks: Table<u32, i64>,
+    group_keys: GroupKeys,
 }
 
-/// Processing time that goes on where a restored operator's was: drivers count from their start.
+/// Processing time that does not go back, even if the system's clock was set back between two runs:
+/// then it goes on where the restored operator's was.
 #[derive(Default)]
 struct Clock {
     /// The latest time seen, on this clock.
@@ -228,18 +228,21 @@ impl<K: Key, T: Data> Operator for KeepFirst<K, T> {
         self.watermark = context.restored_watermark;
         let mut state = context.open_state()?;
         let (mut kept, mut ending) = (state.table(KEPT), state.sliced(ENDING));
+        let mut clocks = state.table(CLOCK);
         let clock = &mut self.clock.latest;
         state.restore(context.restored, &mut |key, value| {
             match key.table {
                 KEPT => kept.restore_entry(&key, value)?,
                 ENDING => ending.restore_entry(&key, value)?,
-                _ => *clock = (*clock).max(codec::decode(value)?),
+                _ => {
+                    *clock = (*clock).max(codec::decode(value)?);
+                    clocks.restore_entry(&key, value)?;
+                }
             }
             Ok(())
         })?;
-        let clocks = state.table(CLOCK);
-        let key_groups = context.key_group_count;
-        self.open = Some(Opened { state, kept, ending, clocks, key_groups });
+        let group_keys = GroupKeys::new(context.key_groups, context.key_group_count)?;
+        self.open = Some(Opened { state, kept, ending, clocks, group_keys });
         Ok(())
     }
 
@@ -312,10 +315,8 @@ impl<K: Key, T: Data> Operator for KeepFirst<K, T> {
         let is_clock = matches!(self.memory, Memory::ProcessingTime { .. });
         let opened = self.opened()?;
         if is_clock && !opened.kept.is_empty() {
-            for group in opened.state.key_groups().iter() {
-                debug_assert_eq!(KeyGroup::of(u64::from(group.get()), opened.key_groups), group);
-                // The number of a key group is a hash that leads to it.
-                opened.clocks.insert(u64::from(group.get()), &group.get(), clock)?;
+            for GroupKey { key, hash, .. } in opened.group_keys.iter() {
+                opened.clocks.insert(hash, &key, clock)?;
             }
         }
         let mut snapshot = opened.state.begin_snapshot();
@@ -323,7 +324,14 @@ impl<K: Key, T: Data> Operator for KeepFirst<K, T> {
         opened.ending.snapshot_into(&mut snapshot)?;
         opened.clocks.snapshot_into(&mut snapshot)?;
         context.put_state(opened.state.finish_snapshot(snapshot)?);
-        Ok(opened.clocks.clear()?)
+        Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let opened = self.opened()?;
+        f(&mut opened.kept)?;
+        f(&mut opened.ending)?;
+        Ok(f(&mut opened.clocks)?)
     }
 }
 

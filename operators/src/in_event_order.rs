@@ -37,8 +37,8 @@ use serde::{Deserialize, Serialize};
 use thalweg_engine::graph::{Level, OperatorSpec};
 use thalweg_engine::state::{Namespace, OperatorState, SlicedTable, TableId, codec};
 use thalweg_engine::{
-    Advance, Batch, Context, Counter, Data, Error, EventTime, Key, Marks, OpenContext, Operator,
-    Outputs, RecordId, Result, SnapshotContext,
+    Advance, Batch, Context, Counter, Data, EachTable, Error, EventTime, Key, Marks, OpenContext,
+    Operator, Outputs, RecordId, Result, SnapshotContext,
 };
 
 use crate::late::WithLate;
@@ -261,6 +261,10 @@ impl<K: Key, T: Data> Operator for InEventOrder<K, T> {
             self.opened()?.waiting.drop_slice(slice_of(time))?;
         }
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        Ok(f(&mut self.opened()?.waiting)?)
     }
 }
 

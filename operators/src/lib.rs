@@ -74,6 +74,7 @@ pub mod process;
 mod running;
 pub mod window;
 
+mod group_keys;
 #[cfg(test)]
 mod testing;
 

@@ -102,8 +102,8 @@ use std::sync::Arc;
 
 use thalweg_engine::graph::{Level, OperatorSpec};
 use thalweg_engine::{
-    Advance, Batch, Context, Data, Element, EventTime, Key, Marks, OpenContext, Operator, Outputs,
-    ProcessingTime, Result, SnapshotContext,
+    Advance, Batch, Context, Data, EachTable, Element, EventTime, Key, Marks, OpenContext,
+    Operator, Outputs, ProcessingTime, Result, SnapshotContext,
 };
 
 use context::{Moment, at};
@@ -300,7 +300,7 @@ where
     type Side = D;
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        self.calls.open(context, |_| Ok(()))
+        self.calls.open(context, |_| Ok(()), |(), _, _| Ok(()))
     }
 
     fn process(
@@ -348,6 +348,10 @@ where
 
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
         self.calls.snapshot(context, |_| Ok(()))
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        self.calls.each_table(f)
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use thalweg_engine::graph::OperatorSpec;
 use thalweg_engine::state::{OperatorState, Table, TableId};
 use thalweg_engine::{
-    Batch, Context, Data, Error, Key, OpenContext, Operator, Outputs, Result, SnapshotContext,
+    Batch, Context, Data, EachTable, Error, Key, OpenContext, Operator, Outputs, Result,
+    SnapshotContext,
 };
 
 use crate::aggregate::{Aggregate, Reduce};
@@ -101,6 +102,10 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for RunningAggregate<K, T, A> {
         table.snapshot_into(&mut snapshot)?;
         context.put_state(state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        Ok(f(&mut self.state()?.1)?)
     }
 }
 

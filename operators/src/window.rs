@@ -24,6 +24,7 @@ mod combined;
 mod combiner;
 mod firing;
 mod operator;
+mod progress;
 
 mod timers;
 mod per_key;
@@ -67,6 +68,7 @@ pub use processing::{
     ProcessingAssigner, ProcessingResult, ProcessingSession, ProcessingSliding, ProcessingTumbling,
     ProcessingWindow, ProcessingWindowedStream,
 };
+pub(crate) use progress::{FiringTables, Progress};
 pub use session::Session;
 pub use triggered::{Lateness, TriggeredWindow};
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use thalweg_engine::park::Notifier;
+use thalweg_engine::state::KeyGroup;
 use thalweg_engine::{EventTime, ProcessingTime, RecordId};
 
 /// A record that waits for its answer, as it is kept in checkpoints.
@@ -35,8 +36,8 @@ pub(super) enum Phase<U> {
 /// A question and where it stands.
 pub(super) struct InFlight<T, U> {
     pub(super) number: u64,
-    /// A hash that leads to the key group that keeps the question.
-    pub(super) hash: u64,
+    /// The key group that keeps the question.
+    pub(super) group: KeyGroup,
     pub(super) question: Question<T>,
     /// The watermark before the record: all that may be forwarded until it is answered.
     watermark: EventTime,
@@ -62,14 +63,14 @@ impl<T, U> Flight<T, U> {
     /// Appends a question that came behind `watermark`; the first attempt is yet to be made.
     pub(super) fn push(
         &mut self,
-        hash: u64,
+        group: KeyGroup,
         question: Question<T>,
         watermark: EventTime,
         phase: Phase<U>,
     ) {
         let number = self.next_number;
         self.next_number += 1;
-        let flight = InFlight { number, hash, question, watermark, attempt: 0, phase };
+        let flight = InFlight { number, group, question, watermark, attempt: 0, phase };
         self.queue.push_back(flight);
     }
 

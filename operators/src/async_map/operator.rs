@@ -7,21 +7,22 @@ use std::sync::Arc;
 
 use thalweg_engine::external::External;
 use thalweg_engine::state::{
-    KeyGroup, KeyGroupCount, KeyGroupRange, OperatorState, Table, TableId, codec,
+    KeyGroup, KeyGroupCount, KeyGroupRange, OperatorState, Table, TableId, codec, hash_part,
 };
 use thalweg_engine::{
-    Advance, Batch, Context, Counter, Data, Element, Error, EventTime, Marks, OpenContext,
-    Operator, Outputs, ProcessingTime, Result, SnapshotContext,
+    Advance, Batch, Context, Counter, Data, EachTable, Element, Error, EventTime, Marks,
+    OpenContext, Operator, Outputs, ProcessingTime, Result, SnapshotContext,
 };
 
 use super::flight::{Answers, Flight, Phase, Question};
 use super::{AsyncMap, Cache};
+use crate::group_keys::GroupKeys;
 use crate::try_map::Failed;
 
 /// The future of one attempt.
 pub(super) type Asking<U> = Pin<Box<dyn Future<Output = std::result::Result<U, String>> + Send>>;
 
-/// Questions in flight by number. Written at a snapshot only.
+/// Questions in flight by the key of their key group and number. Written at a snapshot only.
 const QUESTIONS: TableId = TableId(0);
 
 pub(super) struct AsyncOperator<T, U, F> {
@@ -36,7 +37,8 @@ pub(super) struct AsyncOperator<T, U, F> {
 struct Opened<T, U> {
     name: String,
     state: OperatorState,
-    questions: Table<u64, Question<T>>,
+    questions: Table<(u32, u64), Question<T>>,
+    group_keys: GroupKeys,
     key_groups: (KeyGroupRange, KeyGroupCount),
     external: External,
     answers: Answers<U>,
@@ -159,12 +161,15 @@ where
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
         let mut state = context.open_state()?;
-        let mut restored: Vec<(u64, u64, Question<T>)> = Vec::new();
-        state.restore(context.restored, &mut |key, value| {
-            let number = codec::decode_key(key.key)?;
-            restored.push((number, u64::from(key.key_group.get()), codec::decode(value)?));
-            Ok(())
+        let mut questions: Table<(u32, u64), Question<T>> = state.parts(QUESTIONS);
+        state.restore(context.restored, &mut |key, value| questions.restore_entry(&key, value))?;
+        let mut restored = Vec::new();
+        questions.for_each(|(_, number), hash, question| {
+            let group = KeyGroup::of(hash, context.key_group_count);
+            restored.push((*number, group, question.clone()));
         })?;
+        // They get other numbers: no later snapshot must hold them under these.
+        questions.clear()?;
         restored.sort_by_key(|(number, group, _)| (*number, *group));
         for (_, group, question) in restored {
             let phase = Phase::Delayed { until: ProcessingTime::default() };
@@ -172,8 +177,9 @@ where
         }
         self.open = Some(Opened {
             name: context.operator.to_owned(),
-            questions: state.table(QUESTIONS),
+            questions,
             state,
+            group_keys: GroupKeys::new(context.key_groups, context.key_group_count)?,
             key_groups: (context.key_groups, context.key_group_count),
             external: context.external(),
             answers: Answers::new(context.notifier()),
@@ -192,12 +198,11 @@ where
         let mut marks = Marks::of(&input.behind);
         let (groups, group_count) = self.opened()?.key_groups;
         for (i, record) in input.values.drain(..count).enumerate() {
-            // Without keys any group of this subtask will do. Its number is a hash that leads to
-            // it.
+            // Without keys any group of this subtask will do.
             let spread = groups.start + (i % usize::from(groups.end - groups.start)) as u16;
-            let hash = input.hashes.get(i).copied();
-            let hash = hash.filter(|&hash| groups.contains(KeyGroup::of(hash, group_count)));
-            let hash = hash.unwrap_or(u64::from(spread));
+            let group = input.hashes.get(i).map(|&hash| KeyGroup::of(hash, group_count));
+            let group = group.filter(|group| groups.contains(*group));
+            let group = group.unwrap_or(KeyGroup::new(spread));
             let phase = match self.cache.get(&record, context.now)? {
                 Some(answer) => Phase::Answered(Ok(answer)),
                 None => Phase::Delayed { until: context.now },
@@ -205,7 +210,7 @@ where
             let time = input.times.get(i).copied().unwrap_or(EventTime::MIN);
             let (mark, id) = (marks.at(i), input.ids.get(i).copied());
             let question = Question { record, time, mark, id };
-            self.flight.push(hash, question, self.watermark, phase);
+            self.flight.push(group, question, self.watermark, phase);
         }
         input.drain_columns(count);
         self.attend(context.now)?;
@@ -247,12 +252,20 @@ where
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
         let opened = self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))?;
         for flight in self.flight.iter() {
-            opened.questions.insert(flight.hash, &flight.number, flight.question.clone())?;
+            let home = opened.group_keys.of(flight.group);
+            let hash = hash_part(home.hash, &flight.number, opened.key_groups.1)?;
+            let key = (home.key, flight.number);
+            opened.questions.insert(hash, &key, flight.question.clone())?;
         }
         let mut snapshot = opened.state.begin_snapshot();
         opened.questions.snapshot_into(&mut snapshot)?;
         context.put_state(opened.state.finish_snapshot(snapshot)?);
         Ok(opened.questions.clear()?)
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let opened = self.opened()?;
+        Ok(f(&mut opened.questions)?)
     }
 }
 

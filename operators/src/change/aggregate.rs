@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thalweg_engine::graph::{Level, OperatorSpec, Partition};
 use thalweg_engine::state::{OperatorState, Table, TableId};
 use thalweg_engine::{
-    Batch, Context, Data, Error, Key, Marks, OpenContext, Operator, Outputs, Result,
+    Batch, Context, Data, EachTable, Error, Key, Marks, OpenContext, Operator, Outputs, Result,
     SnapshotContext,
 };
 
@@ -193,5 +193,9 @@ impl<K: Key, T: Data, A: RetractableAggregate<T>> Operator for ChangingAggregate
         table.snapshot_into(&mut snapshot)?;
         context.put_state(state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        Ok(f(&mut self.state()?.1)?)
     }
 }

@@ -6,7 +6,7 @@ use std::panic::Location;
 use thalweg_engine::graph::OperatorSpec;
 use thalweg_engine::state::{OperatorState, Table, TableId};
 use thalweg_engine::{
-    Batch, Context, Data, Error, Key, Marks, OpenContext, Operator, Outputs, Result,
+    Batch, Context, Data, EachTable, Error, Key, Marks, OpenContext, Operator, Outputs, Result,
     SnapshotContext,
 };
 
@@ -131,5 +131,9 @@ impl<K: Key, T: Data, V: Data> Operator for Upserts<K, T, V> {
         table.snapshot_into(&mut snapshot)?;
         context.put_state(state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        Ok(f(&mut self.state()?.1)?)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thalweg_connectors::memory;
 use thalweg_engine::sim::Random;
-use thalweg_engine::state::{BackendConfig, KeyGroupRange, hash_key};
+use thalweg_engine::state::{BackendConfig, KeyGroupCount, KeyGroupRange, hash_key};
 use thalweg_engine::testing::{Given, Input, verify_operator};
 
 use super::*;
@@ -102,7 +102,8 @@ fn what_is_not_needed_is_forgotten() {
     let mut state = OperatorState::open(BackendConfig::Memory, range, count).expect("opens");
     let (kept, ending) = (state.table(KEPT), state.sliced(ENDING));
     let clocks = state.table(CLOCK);
-    operator.open = Some(Opened { state, kept, ending, clocks, key_groups: count });
+    let group_keys = GroupKeys::new(range, count).expect("numbers have hashes");
+    operator.open = Some(Opened { state, kept, ending, clocks, group_keys });
     for time in 0..10_000_i64 {
         let key = time as u64 % 5_000;
         let hash = hash_key(&key).expect("a number has a hash");

@@ -24,11 +24,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_engine::graph::OperatorSpec;
-use thalweg_engine::state::{OperatorState, Table, TableId, codec, hash_key};
+use thalweg_engine::state::{OperatorState, Table, TableId, codec};
 use thalweg_engine::time::duration_millis;
 use thalweg_engine::{
-    Advance, Batch, Context, Counter, Data, Element, Error, EventTime, Key, Marks, OpenContext,
-    Operator, Outputs, Result, SnapshotContext,
+    Advance, Batch, Context, Counter, Data, EachTable, Element, Error, EventTime, Key, Marks,
+    OpenContext, Operator, Outputs, Result, SnapshotContext,
 };
 
 use self::side::{Cursor, Row, Search, Side, Unmatched, bucket_of};
@@ -363,22 +363,26 @@ impl<K: Key, A: Data, B: Data, R: Element, F: Pairing<K, A, B, R>> Operator
         let mut state = context.open_state()?;
         let mut left = Side::new(RowLists::new(&mut state, LEFT), upper, self.outer.left);
         let mut right = Side::new(RowLists::new(&mut state, RIGHT), -lower, self.outer.right);
-        let pending = state.table(PENDING);
-        let mut unmatched = Vec::new();
-        state.restore(context.restored, &mut |entry, value| {
-            let key: K = codec::decode_key(entry.key)?;
-            let hash = hash_key(&key)?;
-            match entry.table {
-                LEFT => left.restore(&key, hash, value, bucket_ms),
-                RIGHT => right.restore(&key, hash, value, bucket_ms),
-                _ => {
-                    let rows: Pending<A, B> = codec::decode(value)?;
-                    let row = |(time, row)| Unmatched { time, hash, key: key.clone(), row };
-                    unmatched.extend(rows.into_iter().map(row));
-                    Ok(())
-                }
-            }
+        let mut pending: Table<K, Pending<A, B>> = state.table(PENDING);
+        state.restore(context.restored, &mut |entry, value| match entry.table {
+            LEFT => left.restore_entry(&entry, value, bucket_ms),
+            RIGHT => right.restore_entry(&entry, value, bucket_ms),
+            _ => pending.restore_entry(&entry, value),
         })?;
+        left.finish_restore(bucket_ms)?;
+        right.finish_restore(bucket_ms)?;
+        let mut unmatched = Vec::new();
+        pending.for_each(|key, hash, rows| {
+            let row = |(time, row): &(i64, Either<A, B>)| Unmatched {
+                time: *time,
+                hash,
+                key: key.clone(),
+                row: row.clone(),
+            };
+            unmatched.extend(rows.iter().map(row));
+        })?;
+        // From here on they are in the queue, and no later snapshot must hold them here.
+        pending.clear()?;
         self.open = Some(Opened { state, left, right, pending });
         self.queue(unmatched)
     }
@@ -467,6 +471,13 @@ impl<K: Key, A: Data, B: Data, R: Element, F: Pairing<K, A, B, R>> Operator
         open.pending.snapshot_into(&mut snapshot)?;
         context.put_state(open.state.finish_snapshot(snapshot)?);
         Ok(open.pending.clear()?)
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let Some(open) = &mut self.open else { return Err(Error::bug("it was not opened")) };
+        f(open.left.rows.state_table())?;
+        f(open.right.rows.state_table())?;
+        Ok(f(&mut open.pending)?)
     }
 }
 

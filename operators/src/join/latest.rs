@@ -7,8 +7,8 @@ use std::sync::Arc;
 use thalweg_engine::graph::{Level, OperatorSpec};
 use thalweg_engine::state::{OperatorState, Table, TableId};
 use thalweg_engine::{
-    Batch, Context, Data, Element, Error, EventTime, Key, Marks, OpenContext, Operator, Outputs,
-    Result, SnapshotContext,
+    Batch, Context, Data, EachTable, Element, Error, EventTime, Key, Marks, OpenContext, Operator,
+    Outputs, Result, SnapshotContext,
 };
 
 use super::as_of::AsOfJoin;
@@ -136,6 +136,10 @@ where
         versions.snapshot_into(&mut snapshot)?;
         context.put_state(state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        Ok(f(&mut self.opened()?.1)?)
     }
 }
 

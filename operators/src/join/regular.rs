@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use thalweg_engine::graph::OperatorSpec;
 use thalweg_engine::state::{OperatorState, TableId};
 use thalweg_engine::{
-    Batch, Context, Data, Element, Error, EventTime, Key, Marks, OpenContext, Operator, Outputs,
-    Result, SnapshotContext,
+    Batch, Context, Data, EachTable, Element, Error, EventTime, Key, Marks, OpenContext, Operator,
+    Outputs, Result, SnapshotContext,
 };
 
 use super::rows::{Place, RowLists, Visit};
@@ -171,6 +171,12 @@ where
         open.right.snapshot_into(&mut snapshot)?;
         context.put_state(open.state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let open = self.opened()?;
+        f(open.left.state_table())?;
+        Ok(f(open.right.state_table())?)
     }
 }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use thalweg_engine::state::{
-    Namespace, OperatorState, SlicedTable, Snapshot, StateKey, TableId, codec,
+    Namespace, OperatorState, SlicedTable, Snapshot, StateKey, StateTable, TableId, codec,
 };
 use thalweg_engine::{Data, Error, Key, Result};
 
@@ -225,6 +225,11 @@ impl<K: Key, R: Data> RowLists<K, R> {
         Ok(self.chunks.snapshot_into(snapshot)?)
     }
 
+    /// The table that `snapshot_into` hands over.
+    pub(super) fn state_table(&mut self) -> &mut dyn StateTable {
+        &mut self.chunks
+    }
+
     /// Takes a chunk of a snapshot into the list it was in.
     pub(super) fn restore_entry(
         &mut self,
@@ -234,7 +239,7 @@ impl<K: Key, R: Data> RowLists<K, R> {
         self.chunks.restore_entry(key, value)
     }
 
-    /// The rows of a chunk of a snapshot, to be pushed to where they belong now.
+    /// The rows of a chunk of a snapshot.
     pub(super) fn decode_rows(value: &[u8]) -> thalweg_engine::state::Result<Vec<R>> {
         Ok(codec::decode::<Chunk<R>>(value)?.rows)
     }

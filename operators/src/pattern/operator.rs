@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use thalweg_engine::state::{Namespace, OperatorState, SlicedTable, Table, TableId, codec};
 use thalweg_engine::{
-    Advance, BATCH_RECORDS, Batch, Context, Counter, Data, Error, EventTime, Key, OpenContext,
-    Operator, Outputs, RecordId, Result, SnapshotContext,
+    Advance, BATCH_RECORDS, Batch, Context, Counter, Data, EachTable, Error, EventTime, Key,
+    OpenContext, Operator, Outputs, RecordId, Result, SnapshotContext,
 };
 
 use super::nfa::{Found, Matcher, Matching};
@@ -332,5 +332,11 @@ impl<K: Key, T: Data> Operator for PatternOperator<K, T> {
         opened.timers.snapshot_into(&mut snapshot)?;
         context.put_state(opened.state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let opened = self.open.as_mut().ok_or_else(not_opened)?;
+        f(&mut opened.states)?;
+        Ok(f(&mut opened.timers)?)
     }
 }

@@ -13,10 +13,10 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use thalweg_engine::state::{OperatorState, Snapshot, Table, TableId};
+use thalweg_engine::state::{self, OperatorState, Snapshot, StateKey, Table, TableId};
 use thalweg_engine::{
-    Advance, BATCH_RECORDS, Context, Data, Element, Error, EventTime, Key, OpenContext, Outputs,
-    ProcessingTime, RecordId, Result, SnapshotContext,
+    Advance, BATCH_RECORDS, Context, Data, EachTable, Element, Error, EventTime, Key, OpenContext,
+    Outputs, ProcessingTime, RecordId, Result, SnapshotContext,
 };
 
 use super::context::{Change, Moment, ProcessContext};
@@ -29,7 +29,7 @@ const STATES: TableId = TableId(0);
 const TIMERS: TableId = TableId(1);
 /// Processing-time timers; an entry holds the event time of the call that registered it.
 const PROCESSING_TIMERS: TableId = TableId(2);
-/// Broadcast state, which is restored apart; see `process/rules.rs`.
+/// Broadcast state; see `process/rules.rs`.
 pub(super) const RULES: TableId = TableId(3);
 
 /// What is called when a timer is due.
@@ -79,11 +79,13 @@ impl<K: Key, S: Data + Default, O: Element, D: Element> KeyedCalls<K, S, O, D> {
         }
     }
 
-    /// Opens and restores all tables; `also` opens what else is kept.
+    /// Opens and restores all tables; `also` opens what else is kept, and `restore_also` restores
+    /// it.
     pub(super) fn open<R>(
         &mut self,
         context: &OpenContext<'_>,
         also: impl FnOnce(&mut OperatorState) -> Result<R>,
+        restore_also: impl Fn(&mut R, &StateKey<'_>, &[u8]) -> state::Result<()>,
     ) -> Result<R> {
         self.watermark = context.restored_watermark;
         if self.watermark < EventTime::MAX {
@@ -94,12 +96,12 @@ impl<K: Key, S: Data + Default, O: Element, D: Element> KeyedCalls<K, S, O, D> {
         let mut states: Table<K, S> = state.table(STATES);
         let mut timers = Timers::open(&mut state, TIMERS);
         let mut processing = Timers::open(&mut state, PROCESSING_TIMERS);
-        let other = also(&mut state)?;
+        let mut other = also(&mut state)?;
         state.restore(context.restored, &mut |key, value| match key.table {
             STATES => states.restore_entry(&key, value),
             TIMERS => timers.restore_entry(&key, value),
             PROCESSING_TIMERS => processing.restore_entry(&key, value),
-            RULES => Ok(()),
+            RULES => restore_also(&mut other, &key, value),
             _ => named.restore_entry(&key, value),
         })?;
         self.open = Some(Opened { state, states, timers, processing, named });
@@ -264,5 +266,14 @@ impl<K: Key, S: Data + Default, O: Element, D: Element> KeyedCalls<K, S, O, D> {
         also(&mut snapshot)?;
         context.put_state(opened.state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    /// Calls `f` with every table but what `also` adds to a snapshot.
+    pub(super) fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let opened = self.opened()?;
+        f(&mut opened.states)?;
+        f(opened.timers.state_table())?;
+        f(opened.processing.state_table())?;
+        Ok(opened.named.each_table(f)?)
     }
 }

@@ -53,7 +53,7 @@ pub use value::{Value, ValueState};
 use thalweg_engine::state::{
     self, KeyGroupCount, OperatorState, Snapshot, StateKey, Table, TableId, hash_key,
 };
-use thalweg_engine::{Data, Error, Key, Result};
+use thalweg_engine::{Data, EachTable, Error, Key, Result};
 
 use crate::aggregate::Aggregate;
 
@@ -87,6 +87,8 @@ pub(super) trait AnyState<K>: Any + Send {
     fn restore_entry(&mut self, key: &StateKey<'_>, value: &[u8]) -> state::Result<()>;
     fn relieve(&mut self) -> state::Result<()>;
     fn snapshot_into(&mut self, snapshot: &mut Snapshot) -> state::Result<()>;
+    /// Calls `f` with every table that `snapshot_into` hands over.
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> state::Result<()>;
 }
 
 impl<K: Key, V: Data> AnyState<K> for Table<K, V> {
@@ -100,6 +102,10 @@ impl<K: Key, V: Data> AnyState<K> for Table<K, V> {
 
     fn snapshot_into(&mut self, snapshot: &mut Snapshot) -> state::Result<()> {
         Table::snapshot_into(self, snapshot)
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> state::Result<()> {
+        f(self)
     }
 }
 
@@ -283,6 +289,10 @@ impl<K: Key> Named<K> {
 
     pub(super) fn snapshot_into(&mut self, snapshot: &mut Snapshot) -> state::Result<()> {
         self.states.iter_mut().try_for_each(|(_, state)| state.snapshot_into(snapshot))
+    }
+
+    pub(super) fn each_table(&mut self, f: &mut EachTable<'_>) -> state::Result<()> {
+        self.states.iter_mut().try_for_each(|(_, state)| state.each_table(f))
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use thalweg_engine::state::{
-    self, Namespace, OperatorState, SlicedTable, Snapshot, StateKey, TableId, codec,
+    self, Namespace, OperatorState, SlicedTable, Snapshot, StateKey, StateTable, TableId, codec,
 };
 use thalweg_engine::{Data, Key, Result};
 
@@ -94,5 +94,10 @@ impl<K: Key, V: Data> Timers<K, V> {
 
     pub(super) fn snapshot_into(&mut self, snapshot: &mut Snapshot) -> state::Result<()> {
         self.slices.snapshot_into(snapshot)
+    }
+
+    /// The table that `snapshot_into` hands over.
+    pub(super) fn state_table(&mut self) -> &mut dyn StateTable {
+        &mut self.slices
     }
 }

@@ -23,7 +23,7 @@ use thalweg_engine::graph::{Level, OperatorSpec};
 use thalweg_engine::metrics::Counter;
 use thalweg_engine::state::{OperatorState, Table, TableId};
 use thalweg_engine::{
-    Batch, Context, Data, Error, EventTime, Key, OpenContext, Operator, Outputs, Result,
+    Batch, Context, Data, EachTable, Error, EventTime, Key, OpenContext, Operator, Outputs, Result,
     SnapshotContext,
 };
 
@@ -292,6 +292,10 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for CountOperator<K, T, A> {
         keys.snapshot_into(&mut snapshot)?;
         context.put_state(state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        Ok(f(&mut self.opened()?.keys)?)
     }
 }
 

@@ -40,23 +40,6 @@ impl<K: Key, A> Firing<K, A> {
         self.queue.extend(window);
     }
 
-    /// Adds what a snapshot held, in any order; call `sort_restored` when all is added.
-    pub(crate) fn push_restored(&mut self, fired: Fired<K, A>) {
-        self.queue.push_back(fired);
-    }
-
-    /// Brings restored entries into the order in which they are given out.
-    pub(crate) fn sort_restored(&mut self) -> Result<()> {
-        let mut windows: Vec<Fired<K, A>> = self.queue.drain(..).collect();
-        windows.sort_by_key(|fired| fired.end);
-        while !windows.is_empty() {
-            let end = windows[0].end;
-            let rest = windows.split_off(windows.partition_point(|fired| fired.end == end));
-            self.push_window(std::mem::replace(&mut windows, rest))?;
-        }
-        Ok(())
-    }
-
     pub(crate) fn pop(&mut self) -> Option<Fired<K, A>> {
         self.queue.pop_front()
     }

@@ -16,18 +16,17 @@ use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use thalweg_engine::state::{
-    KeyGroup, KeyGroupCount, Namespace, OperatorState, SlicedTable, Table, TableId, codec, hash_key,
-};
+use thalweg_engine::state::{Namespace, OperatorState, SlicedTable, TableId};
 use thalweg_engine::{
-    Advance, Batch, Context, Counter, Data, Error, EventTime, Key, OpenContext, Operator, Outputs,
-    Result, SnapshotContext, planted,
+    Advance, Batch, Context, Counter, Data, EachTable, Error, EventTime, Key, OpenContext,
+    Operator, Outputs, Result, SnapshotContext, planted,
 };
 
 use super::assigner::{Slice, Slices, WindowAssigner};
 use super::combined::Combined;
 use super::combiner::Part;
 use super::firing::{Fired, Firing};
+use super::progress::{FiringTables, Progress};
 use super::{Window, WindowResult};
 use crate::aggregate::Aggregate;
 use crate::stream::Keyed;
@@ -92,10 +91,7 @@ pub(super) struct WindowOperator<K, T, A: Aggregate<T>, W, I> {
     slices: Slices,
     aggregate: Arc<A>,
     lateness_ms: i64,
-    /// All windows up to this end have been fired, for key groups without an entry below.
-    fired: i64,
-    /// Key groups that had come further when they were restored.
-    fired_ahead: Vec<(KeyGroup, i64)>,
+    progress: Progress,
     firing: Firing<K, A::Accumulator>,
     /// The least end of a window that has contents and was not fired yet.
     next_end: Option<i64>,
@@ -114,9 +110,7 @@ struct Opened<K, V> {
     slices: SlicedTable<K, V>,
     /// What the current window has; none where every window is a slice.
     combined: Option<Combined<K, V>>,
-    fired: Table<u16, i64>,
-    pending: SlicedTable<K, V>,
-    key_groups: KeyGroupCount,
+    tables: FiringTables<K, V>,
 }
 
 /// What becomes of a record.
@@ -140,8 +134,7 @@ where
             slices: Slices::new(assigner),
             aggregate,
             lateness_ms,
-            fired: i64::MIN,
-            fired_ahead: Vec::new(),
+            progress: Progress::new(),
             firing: Firing::new(),
             next_end: None,
             waiting: BTreeSet::new(),
@@ -197,12 +190,9 @@ where
         let waiting = self.waiting.split_off(&(end.saturating_add(1), i64::MIN));
         let entering = std::mem::replace(&mut self.waiting, waiting);
         self.last_part = None;
-        let ahead = std::mem::take(&mut self.fired_ahead);
-        let Opened { slices, combined, key_groups, .. } = self.opened()?;
-        let is_due = |hash: u64| {
-            let group = || KeyGroup::of(hash, *key_groups);
-            ahead.is_empty() || !ahead.iter().any(|&(g, fired)| g == group() && end <= fired)
-        };
+        let progress = self.progress.clone();
+        let Opened { slices, combined, .. } = self.opened()?;
+        let is_due = |hash: u64| end > progress.of_hash(hash);
         let mut window: Vec<Fired<K, A::Accumulator>> = Vec::new();
         if let Some(combined) = combined {
             for (first_end, slice) in entering {
@@ -226,18 +216,17 @@ where
             })?;
         }
         let is_sorted = combined.is_some();
-        self.fired_ahead = ahead.into_iter().filter(|&(_, fired)| fired > end).collect();
         match is_sorted {
             true => self.firing.extend(window),
             false => self.firing.push_window(window)?,
         }
-        self.fired = end;
+        self.progress.reach(end);
         Ok(())
     }
 
     /// Notes the least end of a window that may have contents and was not fired yet.
     fn find_next_end(&mut self) -> Result<()> {
-        let (slices, fired) = (self.slices, self.fired);
+        let (slices, fired) = (self.slices, self.progress.fired);
         let waiting = self.waiting.iter().filter_map(|&(first, slice)| {
             let end = slices.next_end(first, fired);
             (end <= slices.last_end(slice)).then_some(end)
@@ -259,10 +248,10 @@ where
             return Ok(());
         }
         self.last_part = Some((first_end, slice));
-        let next_end = self.slices.next_end(first_end, self.fired);
+        let next_end = self.slices.next_end(first_end, self.progress.fired);
         self.next_end = Some(self.next_end.map_or(next_end, |next| next.min(next_end)));
         self.waiting.insert((first_end, slice));
-        if first_end <= self.fired {
+        if first_end <= self.progress.fired {
             // The part may have been combined already, which can only be after a restore.
             self.wait_for_all()?;
         }
@@ -285,7 +274,7 @@ where
         if planted!(KeepFiredWindows) {
             return Ok(());
         }
-        let (slices, fired) = (self.slices, self.fired);
+        let (slices, fired) = (self.slices, self.progress.fired);
         let opened = self.opened()?;
         let done: Vec<Namespace> = opened
             .slices
@@ -328,33 +317,18 @@ where
         self.watermark = context.restored_watermark;
         let mut state = context.open_state()?;
         let mut slices = state.sliced(SLICES);
-        let mut fired = Vec::new();
-        let firing = &mut self.firing;
-        state.restore(context.restored, &mut |key, value| {
-            match key.table {
-                SLICES => slices.restore_entry(&key, value)?,
-                FIRED => fired.push((key.key_group, codec::decode(value)?)),
-                _ => {
-                    let Namespace(end, _) = key.namespace;
-                    let accumulator = codec::decode(value)?;
-                    let key: K = codec::decode_key(key.key)?;
-                    let hash = hash_key(&key)?;
-                    firing.push_restored(Fired { end, key, hash, accumulator });
-                }
-            }
-            Ok(())
+        let mut tables = FiringTables::open(&mut state, [FIRED, PENDING], context)?;
+        state.restore(context.restored, &mut |key, value| match key.table {
+            SLICES => slices.restore_entry(&key, value),
+            _ => tables.restore_entry(&key, value),
         })?;
-        self.firing.sort_restored()?;
-        // A snapshot has an entry for each of its key groups, or for none.
-        self.fired = fired.iter().map(|&(_, fired)| fired).min().unwrap_or(i64::MIN);
-        self.fired_ahead = fired.into_iter().filter(|&(_, f)| f > self.fired).collect();
-        let (fired, pending) = (state.table(FIRED), state.sliced(PENDING));
+        self.progress = tables.finish_restore(&mut self.firing)?;
         let key_groups = context.key_group_count;
         let combined = match self.slices.slide() < self.slices.size() {
             true => Some(Combined::new(&self.slices, key_groups)?),
             false => None,
         };
-        self.open = Some(Opened { state, slices, combined, fired, pending, key_groups });
+        self.open = Some(Opened { state, slices, combined, tables });
         self.wait_for_all()?;
         self.find_next_end()
     }
@@ -439,31 +413,20 @@ where
     }
 
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
-        let (fired, ahead) = (self.fired, self.fired_ahead.clone());
         let opened = self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))?;
         // Without contents nothing can be fired again.
-        if !opened.slices.is_empty() {
-            for group in opened.state.key_groups().iter() {
-                let ahead = ahead.iter().find(|(g, _)| *g == group).map(|&(_, fired)| fired);
-                // The number of a key group is a hash that leads to it.
-                let value = ahead.unwrap_or(fired);
-                opened.fired.insert(u64::from(group.get()), &group.get(), value)?;
-            }
-        }
-        for Fired { end, key, hash, accumulator } in self.firing.iter() {
-            let window = opened.pending.slice(Namespace(*end, 0));
-            window.insert(*hash, key, accumulator.clone())?;
-        }
+        let progress = (!opened.slices.is_empty()).then_some(&self.progress);
         let mut snapshot = opened.state.begin_snapshot();
         opened.slices.snapshot_into(&mut snapshot)?;
-        opened.fired.snapshot_into(&mut snapshot)?;
-        opened.pending.snapshot_into(&mut snapshot)?;
+        opened.tables.snapshot_into(progress, self.firing.iter(), &mut snapshot)?;
         context.put_state(opened.state.finish_snapshot(snapshot)?);
-        opened.fired.clear()?;
-        for namespace in opened.pending.namespaces().collect::<Vec<_>>() {
-            opened.pending.drop_slice(namespace)?;
-        }
-        Ok(())
+        opened.tables.after_snapshot()
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let opened = self.opened()?;
+        f(&mut opened.slices)?;
+        opened.tables.each_table(f)
     }
 }
 

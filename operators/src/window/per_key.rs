@@ -19,8 +19,8 @@ use thalweg_engine::graph::OperatorSpec;
 use thalweg_engine::metrics::Counter;
 use thalweg_engine::state::{OperatorState, Table, TableId, codec};
 use thalweg_engine::{
-    Advance, Batch, Context, Data, Error, EventTime, Key, OpenContext, Operator, Outputs, Result,
-    SnapshotContext,
+    Advance, Batch, Context, Data, EachTable, Error, EventTime, Key, OpenContext, Operator,
+    Outputs, Result, SnapshotContext,
 };
 
 use super::firing::sorted_by_key;
@@ -322,6 +322,10 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: KeyWindows<T, A>> Operator
         opened.keys.snapshot_into(&mut snapshot)?;
         context.put_state(opened.state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        Ok(f(&mut self.opened()?.keys)?)
     }
 }
 

@@ -30,8 +30,8 @@ use thalweg_engine::graph::{Level, OperatorSpec};
 use thalweg_engine::state::{Namespace, OperatorState, SlicedTable, TableId, codec};
 use thalweg_engine::time::duration_millis;
 use thalweg_engine::{
-    Advance, Batch, Context, Counter, Data, Error, EventTime, Key, OpenContext, Operator, Outputs,
-    ProcessingTime, Result, SnapshotContext,
+    Advance, Batch, Context, Counter, Data, EachTable, Error, EventTime, Key, OpenContext,
+    Operator, Outputs, ProcessingTime, Result, SnapshotContext,
 };
 
 use crate::aggregate::{Aggregate, Reduce};
@@ -521,6 +521,12 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for ProcessingOperator<K, T, A> 
         opened.timers.snapshot_into(&mut snapshot)?;
         context.put_state(opened.state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let opened = self.opened()?;
+        f(&mut opened.windows)?;
+        Ok(f(&mut opened.timers)?)
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thalweg_engine::state::{Namespace, OperatorState, SlicedTable, Table, TableId};
 use thalweg_engine::{
-    Advance, Batch, Context, Counter, Data, Element, Error, EventTime, Key, Marks, OpenContext,
-    Operator, Outputs, RecordId, Result, SnapshotContext,
+    Advance, Batch, Context, Counter, Data, EachTable, Element, Error, EventTime, Key, Marks,
+    OpenContext, Operator, Outputs, RecordId, Result, SnapshotContext,
 };
 
 use super::waiting::{Waited, Waiting};
@@ -231,5 +231,12 @@ impl<K: Key, A: Data, V: Data, R: Element, F: Pairing<K, A, V, R>> Operator
         opened.clean_ups.snapshot_into(&mut snapshot)?;
         context.put_state(opened.state.finish_snapshot(snapshot)?);
         opened.rows.after_snapshot()
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let opened = self.opened()?;
+        f(opened.rows.state_table())?;
+        f(&mut opened.versions)?;
+        Ok(f(&mut opened.clean_ups)?)
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use thalweg_engine::state::{OperatorState, Snapshot, StateKey, TableId, codec};
+use thalweg_engine::state::{OperatorState, Snapshot, StateKey, StateTable, TableId, codec};
 use thalweg_engine::{Data, Key, Result};
 
 use crate::join::rows::{Place, RowLists};
@@ -108,6 +108,11 @@ impl<K: Key, A: Data> Waiting<K, A> {
             true => Ok(()),
             false => self.later.drop_until(self.open_until - self.bucket_ms),
         }
+    }
+
+    /// The table that `snapshot_into` hands over.
+    pub(super) fn state_table(&mut self) -> &mut dyn StateTable {
+        self.later.state_table()
     }
 
     /// Takes rows of a snapshot.

@@ -1,6 +1,7 @@
 //! The rows of one side of an interval join, and the search for a row's partners among them.
 
 use serde::{Deserialize, Serialize};
+use thalweg_engine::state::{Namespace, StateKey};
 use thalweg_engine::{Data, EventTime, Key, Result};
 
 use crate::join::rows::{Place, RowLists, Visit};
@@ -21,11 +22,13 @@ pub(super) struct Side<K, T> {
     /// How much later than a row its last partner may be, in milliseconds.
     pub(super) reach: i64,
     pub(super) is_outer: bool,
+    /// Whether a restored row is not in its bucket.
+    has_moved: bool,
 }
 
 impl<K: Key, T: Data> Side<K, T> {
     pub(super) fn new(rows: RowLists<K, Row<T>>, reach: i64, is_outer: bool) -> Self {
-        Side { rows, reach, is_outer }
+        Side { rows, reach, is_outer, has_moved: false }
     }
 
     /// The watermark at which no partner of a row at `time` can come any more.
@@ -55,19 +58,39 @@ impl<K: Key, T: Data> Side<K, T> {
         self.rows.drop_until(bucket)
     }
 
-    /// Takes rows of a snapshot, whose buckets may have been of another length.
-    pub(super) fn restore(
+    /// Takes rows of a snapshot; call `finish_restore` when all are taken.
+    pub(super) fn restore_entry(
         &mut self,
-        key: &K,
-        hash: u64,
+        entry: &StateKey<'_>,
         value: &[u8],
         bucket_ms: i64,
     ) -> thalweg_engine::state::Result<()> {
-        for row in RowLists::<K, Row<T>>::decode_rows(value)? {
-            let place = Place::at(bucket_of(row.time, bucket_ms));
-            self.rows.push(place, hash, key, row)?;
+        let Namespace(bucket, _) = entry.namespace;
+        let rows = RowLists::<K, Row<T>>::decode_rows(value)?;
+        self.has_moved |= rows.iter().any(|row| bucket_of(row.time, bucket_ms) != bucket);
+        self.rows.restore_entry(entry, value)
+    }
+
+    /// Puts the rows into other buckets, if those of the snapshot were of another length.
+    ///
+    /// # Cost
+    /// None if they were not; otherwise all rows are in memory for a while.
+    pub(super) fn finish_restore(&mut self, bucket_ms: i64) -> Result<()> {
+        if !std::mem::take(&mut self.has_moved) {
+            return Ok(());
         }
-        self.rows.relieve()
+        let mut rows = Vec::new();
+        while let Some(bucket) = self.first_bucket() {
+            self.rows.for_each_row(bucket, |key, hash, row| {
+                rows.push((key.clone(), hash, row.clone()));
+            })?;
+            self.rows.drop_until(bucket)?;
+        }
+        for (key, hash, row) in rows {
+            let place = Place::at(bucket_of(row.time, bucket_ms));
+            self.rows.push(place, hash, &key, row)?;
+        }
+        Ok(self.rows.relieve()?)
     }
 }
 

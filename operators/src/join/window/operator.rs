@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use thalweg_engine::state::{
-    BackendConfig, KeyGroup, KeyGroupCount, KeyGroupRange, Namespace, OperatorState, SlicedTable,
-    Table, TableId, codec, hash_key,
+    BackendConfig, KeyGroupCount, KeyGroupRange, OperatorState, Table, TableId,
 };
 use thalweg_engine::{
-    Advance, Batch, Context, Counter, Data, Error, EventTime, Key, Marks, OpenContext, Operator,
-    Outputs, Result, SnapshotContext,
+    Advance, Batch, Context, Counter, Data, EachTable, Error, EventTime, Key, Marks, OpenContext,
+    Operator, Outputs, Result, SnapshotContext,
 };
 
 use super::matcher::{Matcher, Rows};
 use crate::join::rows::{Place, RowLists, Visit};
 use crate::stream::{Either, Keyed};
-use crate::window::{Fired, Firing, Slice, Slices, Window};
+use crate::window::{Fired, Firing, FiringTables, Progress, Slice, Slices, Window};
 
 const LEFT: TableId = TableId(0);
 const RIGHT: TableId = TableId(1);
@@ -28,10 +27,7 @@ pub(super) struct WindowJoinOperator<K, A, B, M: Matcher<K, A, B>> {
     slices: Slices,
     lateness_ms: i64,
     matcher: Arc<M>,
-    /// All windows up to this end have been fired, for key groups without an entry below.
-    fired: i64,
-    /// Key groups that had come further when they were restored.
-    fired_ahead: Vec<(KeyGroup, i64)>,
+    progress: Progress,
     /// Keys of final windows, with the number of their results that have been given out.
     firing: Firing<K, u64>,
     /// The key being given out.
@@ -66,8 +62,7 @@ struct Opened<K, A, B> {
     state: OperatorState,
     left: RowLists<K, A>,
     right: RowLists<K, B>,
-    fired: Table<u16, i64>,
-    pending: SlicedTable<K, u64>,
+    tables: FiringTables<K, u64>,
     key_groups: KeyGroupCount,
 }
 
@@ -86,8 +81,7 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> WindowJoinOperator<K, A, B, 
             slices,
             lateness_ms,
             matcher,
-            fired: i64::MIN,
-            fired_ahead: Vec::new(),
+            progress: Progress::new(),
             firing: Firing::new(),
             current: None,
             places: Places::default(),
@@ -109,45 +103,30 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> WindowJoinOperator<K, A, B, 
 
     /// Judges a row by the watermark of its split, or by the operator's where that has gone on
     /// without an idle split; and no window takes rows once its key group has fired it.
-    fn judge(&self, slice: &Slice, hash: u64, mark: Option<EventTime>) -> Result<Verdict> {
+    fn judge(&self, slice: &Slice, hash: u64, mark: Option<EventTime>) -> Verdict {
         if slice.last_end < slice.first_end {
-            return Ok(Verdict::Gap);
+            return Verdict::Gap;
         }
         let watermark = mark.unwrap_or(EventTime::MIN).max(self.watermark);
         // The greatest end that is late: the least that is not is above it.
         let late_end = watermark.millis().saturating_sub(self.lateness_ms).saturating_add(1);
-        let fired = self.fired_by(hash)?;
+        let fired = self.progress.of_hash(hash);
         let late_end = late_end.max(fired);
         if slice.last_end <= late_end {
             let fired_at = fired.saturating_sub(1).saturating_add(self.lateness_ms);
-            return Ok(Verdict::Late(watermark.max(EventTime::from_millis(fired_at))));
+            return Verdict::Late(watermark.max(EventTime::from_millis(fired_at)));
         }
-        Ok(Verdict::Accepted(self.slices.next_end(slice.first_end, late_end)))
-    }
-
-    /// The end of the last window that the key group of `hash` has fired.
-    fn fired_by(&self, hash: u64) -> Result<i64> {
-        if self.fired_ahead.is_empty() {
-            return Ok(self.fired);
-        }
-        let Some(open) = &self.open else { return Err(Error::bug("it was not opened")) };
-        let group = KeyGroup::of(hash, open.key_groups);
-        let ahead = self.fired_ahead.iter().find(|(g, _)| *g == group);
-        Ok(ahead.map_or(self.fired, |&(_, fired)| fired))
+        Verdict::Accepted(self.slices.next_end(slice.first_end, late_end))
     }
 
     /// Queues the keys of the window that ends at `end`.
     fn fire(&mut self, end: i64) -> Result<()> {
-        let ahead = std::mem::take(&mut self.fired_ahead);
+        let progress = self.progress.clone();
         let outer = self.matcher.outer();
         self.find_places(end)?;
         let Places { left, right, .. } = std::mem::take(&mut self.places);
         let opened = self.opened()?;
         let key_groups = opened.key_groups;
-        let is_due = |hash: u64| {
-            let group = KeyGroup::of(hash, key_groups);
-            !ahead.iter().any(|&(g, fired)| g == group && end <= fired)
-        };
         let mut keys: Vec<Fired<K, u64>> = Vec::new();
         // Which keys there are already; only needed if they may be met twice.
         let range = KeyGroupRange::all(key_groups);
@@ -161,7 +140,7 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> WindowJoinOperator<K, A, B, 
                 seen.insert(hash, key, ())?;
                 is_new = seen.len() > before;
             }
-            if is_new && is_due(hash) {
+            if is_new && end > progress.of_hash(hash) {
                 keys.push(Fired { end, key: key.clone(), hash, accumulator: 0 });
             }
             Ok(())
@@ -174,7 +153,7 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> WindowJoinOperator<K, A, B, 
             opened.right.for_each_key(place, &mut add)?;
         }
         self.places = Places { end: Some(end), left, right };
-        self.fired_ahead = ahead.into_iter().filter(|&(_, fired)| fired > end).collect();
+        self.progress.reach(end);
         self.firing.push_window(keys)
     }
 
@@ -202,7 +181,7 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> WindowJoinOperator<K, A, B, 
 
     /// Notes the least end of a window that has contents and was not fired yet.
     fn find_next_end(&mut self) -> Result<()> {
-        let (slices, fired) = (self.slices, self.fired);
+        let (slices, fired) = (self.slices, self.progress.fired);
         let opened = self.opened()?;
         let ends = opened.left.places().chain(opened.right.places()).filter_map(|place| {
             let end = slices.next_end(Self::first_end(&slices, place), fired);
@@ -214,7 +193,7 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> WindowJoinOperator<K, A, B, 
 
     /// Drops the slices whose last window has been fired and given out.
     fn drop_slices(&mut self) -> Result<()> {
-        let (slices, fired) = (self.slices, self.fired);
+        let (slices, fired) = (self.slices, self.progress.fired);
         let opened = self.opened()?;
         let buckets = opened.left.places().chain(opened.right.places());
         let is_done = |bucket: &i64| slices.last_end(*bucket) <= fired;
@@ -281,30 +260,15 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> Operator for WindowJoinOpera
         let mut state = context.open_state()?;
         let mut left = RowLists::new(&mut state, LEFT);
         let mut right = RowLists::new(&mut state, RIGHT);
-        let mut fired = Vec::new();
-        let firing = &mut self.firing;
-        state.restore(context.restored, &mut |key, value| {
-            match key.table {
-                LEFT => left.restore_entry(&key, value)?,
-                RIGHT => right.restore_entry(&key, value)?,
-                FIRED => fired.push((key.key_group, codec::decode(value)?)),
-                _ => {
-                    let Namespace(end, _) = key.namespace;
-                    let accumulator = codec::decode(value)?;
-                    let key: K = codec::decode_key(key.key)?;
-                    let hash = hash_key(&key)?;
-                    firing.push_restored(Fired { end, key, hash, accumulator });
-                }
-            }
-            Ok(())
+        let mut tables = FiringTables::open(&mut state, [FIRED, PENDING], context)?;
+        state.restore(context.restored, &mut |key, value| match key.table {
+            LEFT => left.restore_entry(&key, value),
+            RIGHT => right.restore_entry(&key, value),
+            _ => tables.restore_entry(&key, value),
         })?;
-        self.firing.sort_restored()?;
-        // A snapshot has an entry for each of its key groups, or for none.
-        self.fired = fired.iter().map(|&(_, fired)| fired).min().unwrap_or(i64::MIN);
-        self.fired_ahead = fired.into_iter().filter(|&(_, f)| f > self.fired).collect();
-        let (fired, pending) = (state.table(FIRED), state.sliced(PENDING));
+        self.progress = tables.finish_restore(&mut self.firing)?;
         let key_groups = context.key_group_count;
-        self.open = Some(Opened { state, left, right, fired, pending, key_groups });
+        self.open = Some(Opened { state, left, right, tables, key_groups });
         self.find_next_end()
     }
 
@@ -321,7 +285,7 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> Operator for WindowJoinOpera
         for (index, Keyed { key, value }) in input.values.drain(..).enumerate() {
             let (time, hash) = (input.times[index], input.hashes[index]);
             let slice = self.slices.at(time.millis());
-            let first_end = match self.judge(&slice, hash, marks.at(index))? {
+            let first_end = match self.judge(&slice, hash, marks.at(index)) {
                 Verdict::Accepted(first_end) => first_end,
                 Verdict::Late(watermark) => {
                     out.side.push_marked(value, time, Some(watermark));
@@ -366,7 +330,6 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> Operator for WindowJoinOpera
             match self.next_end {
                 Some(end) if self.is_late(end, watermark) => {
                     self.fire(end)?;
-                    self.fired = end;
                     self.has_done_slices = true;
                     self.find_next_end()?;
                 }
@@ -380,32 +343,25 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> Operator for WindowJoinOpera
     }
 
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
-        let (fired, ahead) = (self.fired, self.fired_ahead.clone());
         let current = self.current.iter().map(|current| &current.fired);
         let Some(opened) = &mut self.open else { return Err(Error::bug("it was not opened")) };
         // Without rows nothing can be fired again.
-        if !(opened.left.is_empty() && opened.right.is_empty()) {
-            for group in opened.state.key_groups().iter() {
-                let ahead = ahead.iter().find(|(g, _)| *g == group).map(|&(_, fired)| fired);
-                // The number of a key group is a hash that leads to it.
-                let value = ahead.unwrap_or(fired);
-                opened.fired.insert(u64::from(group.get()), &group.get(), value)?;
-            }
-        }
-        for Fired { end, key, hash, accumulator } in current.chain(self.firing.iter()) {
-            opened.pending.slice(Namespace(*end, 0)).insert(*hash, key, *accumulator)?;
-        }
+        let has_rows = !(opened.left.is_empty() && opened.right.is_empty());
+        let progress = has_rows.then_some(&self.progress);
         let mut snapshot = opened.state.begin_snapshot();
         opened.left.snapshot_into(&mut snapshot)?;
         opened.right.snapshot_into(&mut snapshot)?;
-        opened.fired.snapshot_into(&mut snapshot)?;
-        opened.pending.snapshot_into(&mut snapshot)?;
+        let firing = current.chain(self.firing.iter());
+        opened.tables.snapshot_into(progress, firing, &mut snapshot)?;
         context.put_state(opened.state.finish_snapshot(snapshot)?);
-        opened.fired.clear()?;
-        for namespace in opened.pending.namespaces().collect::<Vec<_>>() {
-            opened.pending.drop_slice(namespace)?;
-        }
-        Ok(())
+        opened.tables.after_snapshot()
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let Some(opened) = &mut self.open else { return Err(Error::bug("it was not opened")) };
+        f(opened.left.state_table())?;
+        f(opened.right.state_table())?;
+        opened.tables.each_table(f)
     }
 }
 

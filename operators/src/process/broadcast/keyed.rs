@@ -3,10 +3,10 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use thalweg_engine::state::hash_key;
+use thalweg_engine::state::{OperatorState, hash_key};
 use thalweg_engine::{
-    Advance, Batch, Context, Data, Element, Error, EventTime, Key, Marks, OpenContext, Operator,
-    Outputs, ProcessingTime, Result, SnapshotContext,
+    Advance, Batch, Context, Data, EachTable, Element, Error, EventTime, Key, Marks, OpenContext,
+    Operator, Outputs, ProcessingTime, Result, SnapshotContext,
 };
 
 use super::{BroadcastProcessFunction, KeyedOrRule};
@@ -92,7 +92,9 @@ where
     type Side = D;
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        let rules = self.calls.open(context, |state| Rules::open(state, context))?;
+        let open = |state: &mut OperatorState| Rules::open(state, context);
+        let mut rules = self.calls.open(context, open, Rules::restore_entry)?;
+        rules.finish_restore()?;
         self.rules = Some(rules);
         Ok(())
     }
@@ -158,5 +160,10 @@ where
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
         let rules = self.rules.as_mut().ok_or_else(not_open)?;
         self.calls.snapshot(context, |snapshot| rules.snapshot_into(snapshot))
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        self.calls.each_table(f)?;
+        Ok(f(self.rules.as_mut().ok_or_else(not_open)?.state_table())?)
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use thalweg_engine::state::OperatorState;
 use thalweg_engine::{
-    Advance, Batch, Context, Data, Element, Error, EventTime, Marks, OpenContext, Operator,
-    Outputs, Result, SnapshotContext,
+    Advance, Batch, Context, Data, EachTable, Element, Error, EventTime, Marks, OpenContext,
+    Operator, Outputs, Result, SnapshotContext,
 };
 
 use super::BroadcastFunction;
@@ -44,7 +44,9 @@ where
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
         self.watermark = context.restored_watermark;
         let mut state = context.open_state()?;
-        let rules = Rules::open(&mut state, context)?;
+        let mut rules = Rules::open(&mut state, context)?;
+        state.restore(context.restored, &mut |key, value| rules.restore_entry(&key, value))?;
+        rules.finish_restore()?;
         self.open = Some((state, rules));
         Ok(())
     }
@@ -101,5 +103,12 @@ where
         rules.snapshot_into(&mut snapshot)?;
         context.put_state(state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let Some((_, rules)) = &mut self.open else {
+            return Err(Error::bug("the operator was not opened"));
+        };
+        Ok(f(rules.state_table())?)
     }
 }

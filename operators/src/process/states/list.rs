@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thalweg_engine::state::{
     self, KeyGroupCount, OperatorState, Snapshot, StateKey, Table, TableId, hash_part,
 };
-use thalweg_engine::{Data, Key, Result};
+use thalweg_engine::{Data, EachTable, Key, Result};
 
 use super::{AnyState, Owner, Slot, declared};
 
@@ -121,6 +121,11 @@ impl<K: Key, V: Data> AnyState<K> for Lists<K, V> {
     fn snapshot_into(&mut self, snapshot: &mut Snapshot) -> state::Result<()> {
         self.heads.snapshot_into(snapshot)?;
         self.chunks.snapshot_into(snapshot)
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> state::Result<()> {
+        f(&mut self.heads)?;
+        f(&mut self.chunks)
     }
 }
 

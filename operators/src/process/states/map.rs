@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use thalweg_engine::state::{
     self, KeyGroupCount, OperatorState, Snapshot, StateKey, Table, TableId, hash_part,
 };
-use thalweg_engine::{Data, Error, Key, Result};
+use thalweg_engine::{Data, EachTable, Error, Key, Result};
 
 use super::{AnyState, Owner, Slot, declared};
 
@@ -213,6 +213,11 @@ impl<K: Key, M: Key, V: Data> AnyState<K> for Maps<K, M, V> {
     fn snapshot_into(&mut self, snapshot: &mut Snapshot) -> state::Result<()> {
         self.entries.snapshot_into(snapshot)?;
         self.ends.snapshot_into(snapshot)
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> state::Result<()> {
+        f(&mut self.entries)?;
+        f(&mut self.ends)
     }
 }
 

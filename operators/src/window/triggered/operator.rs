@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use thalweg_engine::state::{Namespace, OperatorState, SlicedTable, TableId};
 use thalweg_engine::{
-    Advance, BATCH_RECORDS, Batch, Context, Counter, Data, Error, EventTime, Key, Marks,
+    Advance, BATCH_RECORDS, Batch, Context, Counter, Data, EachTable, Error, EventTime, Key, Marks,
     OpenContext, Operator, Outputs, ProcessingTime, Result, SnapshotContext,
 };
 
@@ -547,5 +547,12 @@ where
         opened.processing_timers.snapshot_into(&mut snapshot)?;
         context.put_state(opened.state.finish_snapshot(snapshot)?);
         Ok(())
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        let opened = self.opened()?;
+        f(&mut opened.entries)?;
+        f(&mut opened.event_timers)?;
+        Ok(f(&mut opened.processing_timers)?)
     }
 }
