@@ -22,6 +22,18 @@ pub enum Error {
         /// The process that holds the lock, if it could be read.
         pid: Option<u32>,
     },
+    /// Another process has opened the checkpoints since and may publish now; this one may not.
+    #[error(
+        "{} has been taken over by {by}: this process stops and has committed nothing since; let \
+         one of them run, and start that one again if it has stopped",
+        dir.display()
+    )]
+    TakenOver {
+        /// Where the checkpoints are.
+        dir: PathBuf,
+        /// The process that took over.
+        by: String,
+    },
     /// The checkpoint directory is something else.
     #[error("{} is a file, a checkpoint directory is needed", path.display())]
     NotADirectory {
@@ -162,7 +174,7 @@ impl Error {
             | Self::Denied { .. }
             | Self::OtherJob { .. }
             | Self::NotFound { .. } => ErrorKind::Config,
-            Self::InUse { .. } => ErrorKind::Fenced,
+            Self::InUse { .. } | Self::TakenOver { .. } => ErrorKind::Fenced,
             Self::NoSpace { .. }
             | Self::Io { .. }
             | Self::Poisoned { .. }

@@ -7,6 +7,10 @@
 //! barriers of its channels together; the subtask's [`SubtaskSnapshot`] goes to the
 //! [`Coordinator`], which publishes a [`Manifest`] through a [`CheckpointStore`] once every
 //! subtask has acknowledged. A checkpoint exists from the instant its manifest is published.
+//!
+//! Stores, from the top: what the driver calls ([`CheckpointStore`]); what is the same wherever
+//! checkpoints lie ([`Repository`]: names, packing, publishing, reference counting, epochs); the
+//! places (a directory, memory) that only know named objects.
 
 mod error;
 mod hex;
@@ -17,13 +21,19 @@ mod coordinator;
 mod outstanding;
 mod snapshot;
 
-mod local;
-mod lock;
 mod manifest;
-mod memory;
+mod owner;
 mod restore;
 mod retention;
 mod store;
+
+mod objects;
+mod repository;
+
+mod local;
+mod lock;
+mod memory;
+mod scratch;
 
 #[cfg(test)]
 mod random;
@@ -32,14 +42,15 @@ pub use aligner::{Aligner, AlignerError, Alignment};
 pub use barrier::{Barrier, BarrierKind, CheckpointId};
 pub use coordinator::{Command, Coordinator, CoordinatorConfig, Outcome, PendingManifest};
 pub use error::{Error, ErrorKind, Result};
-pub use local::LocalStore;
 pub use manifest::{FORMAT_VERSION, Manifest, OperatorRecord};
 pub use memory::{FaultHook, MemoryStore, StoreFault, StoreOp};
 pub use outstanding::Outstanding;
-pub use restore::{counters_of, operator_parts, part_files, source_splits};
+pub use owner::Owner;
+pub use repository::{Repository, StoreOptions};
+pub use restore::{counters_of, operator_parts, source_splits};
 pub use retention::to_delete;
 pub use snapshot::{
-    FileEntry, OperatorPart, PartFile, PartKind, SinkCommittables, SplitState, SubtaskAck,
-    SubtaskId, SubtaskRecord, SubtaskSnapshot,
+    OperatorPart, PartFile, Run, SinkCommittables, SplitState, SubtaskAck, SubtaskId,
+    SubtaskRecord, SubtaskSnapshot,
 };
-pub use store::{CheckpointStore, part_name};
+pub use store::{CheckpointStore, LocalPart, part_name};

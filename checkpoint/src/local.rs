@@ -1,347 +1,299 @@
-//! Checkpoints in a directory of the local file system.
+//! Objects as files of a directory, durable by the rules of a POSIX file system.
 //!
-//! *Layout:* `LOCK`; `checkpoints/<number, ten digits>/` with the parts and, once published, the
-//! file `manifest`, and the empty file `committed` once its committables have been committed;
-//! `work/`, scratch space that is emptied at open.
+//! *Layout:* that of [`crate::Repository`], and `LOCK`, and `work/`, scratch space that is emptied
+//! at open (unless it was asked for elsewhere).
 //!
-//! *Publishing:* 1. parts are synced as they are written. 2. `manifest.tmp` is written and synced.
-//! 3. The directory is synced, so that no manifest can outlive the entries of its parts. 4. The
-//! rename to `manifest`: from here on the checkpoint exists. 5. The directory and the one above it
-//! are synced: from here on it exists after a power failure too.
+//! *Creating a file that must not be there:* 1. It is written under a name that no other process
+//! uses and ends in `.tmp`, and synced. 2. It gets its name by a hard link, which fails if the name
+//! is taken (where there are no hard links: by a rename, if the name is free). 3. The directory is
+//! synced, and the one above if that is new. What is put or adopted is synced at once, its entry in
+//! the directory when the store settles.
 //!
 //! *Invariants*
-//! * L1: in a directory with a `manifest` no file is ever changed, and none added but `committed`;
-//!   deleting one begins with the manifest.
+//! * L1: a file that has its name never changes.
 //! * L2: after a failed sync nothing more is written ([`disk`]).
-//! * L3: no other process writes while this one holds the lock.
+//! * L3: no other process writes while this one holds the lock. Where locks do not reach (network
+//!   file systems, containers), epochs do ([`crate::Repository`]).
+//!
+//! *Tests:* `local/tests/faults.rs` fails every operation in every way on a model of a disk.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::lock::DirectoryLock;
-use crate::store::check_name;
-use crate::{
-    CheckpointId, CheckpointStore, Error, FileEntry, Manifest, PartFile, PartKind, Result,
-    to_delete,
-};
+use crate::objects::{LocalFile, Objects, Summary};
+use crate::{Error, Owner, Repository, Result, StoreOptions};
 
-mod checksums;
 mod disk;
-mod verify;
+mod system;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-use checksums::Checksums;
-use disk::{Disk, create_directory, remove_directory};
+use disk::{Disk, Found};
+use system::System;
 
-const MANIFEST: &str = "manifest";
-/// The empty file beside a manifest whose committables have all been committed.
-const COMMITTED: &str = "committed";
-const MANIFEST_UNFINISHED: &str = "manifest.tmp";
+/// The ending of a file that does not have its name yet.
+const UNFINISHED: &str = ".tmp";
+/// How much is read at once of a file that is copied or checked, in bytes.
+const CHUNK: u64 = 1 << 20;
 
-/// The checkpoints of one job in one directory, which it has for itself.
-#[derive(Debug)]
-pub struct LocalStore {
-    dir: PathBuf,
-    job: String,
-    disk: Disk,
-    checksums: Checksums,
-    newest: Option<CheckpointId>,
-    next_id: CheckpointId,
-    _lock: DirectoryLock,
-}
-
-impl LocalStore {
-    /// Opens the directory for a job, creating it if the folder it lies in exists. Deletes what
-    /// unpublished checkpoints left behind, unless the newest checkpoint cannot be read.
+impl Repository {
+    /// Opens the checkpoints in a directory, creating it if need be.
     ///
     /// # Errors
     ///
     /// The directory is in use, belongs to another job, is no directory, or cannot be written. A
-    /// damaged checkpoint is not an error here but in [`CheckpointStore::latest`].
-    pub fn open(dir: &Path, job: &str) -> Result<Self> {
-        Self::open_with(dir, job, fs::File::sync_all)
-    }
-
-    fn open_with(dir: &Path, job: &str, sync: disk::SyncFile) -> Result<Self> {
-        let created = prepare_directory(dir)?;
+    /// damaged checkpoint is not an error here but in [`crate::CheckpointStore::latest`].
+    pub fn open_directory(dir: &Path, options: &StoreOptions) -> Result<Self> {
+        let disk = Disk::new(Box::new(System));
+        prepare(&disk, dir)?;
         let lock = DirectoryLock::acquire(dir)?;
+        let objects = Directory::open(dir, disk, options, Some(lock))?;
+        Self::open(Box::new(objects), options)
+    }
+}
+
+/// A directory that one process has for itself.
+struct Directory {
+    dir: PathBuf,
+    disk: Disk,
+    /// Directories whose entries have changed since they were synced.
+    unsettled: BTreeSet<PathBuf>,
+    /// Stands in the names of files that do not have their names yet.
+    nonce: String,
+    work: PathBuf,
+    /// Removes scratch space that lies elsewhere.
+    _temporary: Option<tempfile::TempDir>,
+    _lock: Option<DirectoryLock>,
+}
+
+impl Directory {
+    fn open(
+        dir: &Path,
+        disk: Disk,
+        options: &StoreOptions,
+        lock: Option<DirectoryLock>,
+    ) -> Result<Self> {
+        let temporary = options.work_dir.as_deref().map(crate::scratch::create).transpose()?;
+        let work = temporary.as_ref().map_or_else(|| dir.join("work"), |dir| dir.path().to_owned());
         let mut store = Self {
             dir: dir.to_owned(),
-            job: job.to_owned(),
-            disk: Disk::new(sync),
-            checksums: Checksums::default(),
-            newest: None,
-            next_id: CheckpointId(1),
+            disk,
+            unsettled: BTreeSet::new(),
+            nonce: nonce_of(&options.owner),
+            work,
+            _temporary: temporary,
             _lock: lock,
         };
-        create_directory(&store.checkpoints())?;
-        store.disk.sync_path(dir)?;
-        if created {
-            store.disk.sync_path(parent_of(dir))?;
+        for folder in ["checkpoints", "epochs", "files"] {
+            store.create_folder(&dir.join(folder))?;
         }
-        // Nothing is deleted before the directory is known to be this job's.
-        let readable = match store.latest() {
-            Ok(_) => true,
-            Err(error @ Error::OtherJob { .. }) => return Err(error),
-            Err(_) => false,
-        };
-        store.newest = store.list()?.last().copied();
-        let all = store.directories()?;
-        store.next_id = all.last().map_or(CheckpointId(1), |newest| newest.next());
-        if readable {
-            for id in all.into_iter().filter(|id| !store.is_published(*id)) {
-                tracing::info!(checkpoint = id.0, "deleting an unfinished checkpoint");
-                remove_directory(&store.path_of(id))?;
-            }
+        store.settle()?;
+        if store._temporary.is_none() {
+            store.disk.remove_tree(&store.work)?;
+            store.disk.create_directory(&store.work)?;
         }
-        remove_directory(&store.work_directory())?;
-        create_directory(&store.work_directory())?;
         Ok(store)
     }
 
-    /// Scratch space on the same file system, empty at open.
-    pub fn work_directory(&self) -> PathBuf {
-        self.dir.join("work")
+    fn path_of(&self, key: &str) -> PathBuf {
+        self.dir.join(key)
     }
 
-    /// The directory that was opened.
-    pub fn directory(&self) -> &Path {
-        &self.dir
-    }
-
-    fn checkpoints(&self) -> PathBuf {
-        self.dir.join("checkpoints")
-    }
-
-    fn path_of(&self, id: CheckpointId) -> PathBuf {
-        self.checkpoints().join(format!("{id:010}"))
-    }
-
-    fn is_published(&self, id: CheckpointId) -> bool {
-        self.path_of(id).join(MANIFEST).exists()
-    }
-
-    /// All checkpoint directories, published or not, oldest first.
-    fn directories(&self) -> Result<Vec<CheckpointId>> {
-        let path = self.checkpoints();
-        let mut ids = Vec::new();
-        let entries = fs::read_dir(&path).map_err(|error| Error::io("list", &path, error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| Error::io("list", &path, error))?;
-            ids.extend(entry.file_name().to_str().and_then(parse_number));
+    /// A directory whose parent exists.
+    fn create_folder(&mut self, path: &Path) -> Result<()> {
+        if self.disk.create_directory(path)? {
+            self.unsettled.insert(parent_of(path).to_owned());
         }
-        ids.sort_unstable();
-        Ok(ids)
+        Ok(())
     }
 
-    /// The directory of a checkpoint that is being taken.
-    fn begin(&mut self, id: CheckpointId) -> Result<PathBuf> {
-        self.disk.check()?;
-        if self.is_published(id) {
-            let detail = "it is published and cannot be changed".to_owned();
-            return Err(Error::Refused { id, detail });
+    /// Copies a file from another file system.
+    fn copy(&mut self, from: &Path, to: &Path) -> Result<()> {
+        let mut file = self.disk.create(to)?;
+        let mut offset = 0;
+        loop {
+            let bytes = self.disk.read(from, offset, CHUNK)?.unwrap_or_default();
+            if bytes.is_empty() {
+                break;
+            }
+            offset += bytes.len() as u64;
+            self.disk.write(to, &mut *file, &bytes)?;
         }
-        let path = self.path_of(id);
-        create_directory(&path)?;
-        self.next_id = self.next_id.max(id.next());
-        Ok(path)
+        self.disk.sync_open(to, &mut *file)?;
+        self.disk.remove_file(from)
     }
 
-    fn try_adopt(&mut self, id: CheckpointId, name: &str, dir: &Path) -> Result<PartFile> {
-        let target = self.begin(id)?.join(name);
-        self.disk.rename(dir, &target)?;
-        let mut files = Vec::new();
-        for file in verify::file_names(id, &target)? {
-            let path = target.join(&file);
-            let metadata = fs::metadata(&path).map_err(|error| Error::io("read", &path, error))?;
-            let crc32 = match self.checksums.look_up(&metadata, id) {
-                Some(crc32) => crc32,
-                None => {
-                    let (_, crc32) = checksums::of_file(&path)?;
-                    self.disk.sync_path(&path)?;
-                    self.checksums.remember(&metadata, id, crc32);
-                    crc32
+    fn try_create(&mut self, path: &Path, unfinished: &Path, bytes: &[u8]) -> Result<bool> {
+        self.disk.write_file(unfinished, bytes)?;
+        let is_new = self.disk.give_name(unfinished, path)?;
+        if is_new {
+            self.unsettled.insert(parent_of(path).to_owned());
+        }
+        Ok(is_new)
+    }
+
+    fn list_into(&self, folder: &str, list: &mut Vec<(String, u64)>) -> Result<()> {
+        for (name, found) in self.disk.entries(&self.path_of(folder))? {
+            let key = format!("{folder}/{name}");
+            match found {
+                Found::File(bytes) => list.push((key, bytes)),
+                Found::Directory => {
+                    self.list_into(&key, list)?;
+                    list.push((key + "/", 0));
                 }
-            };
-            files.push(FileEntry { name: file, bytes: metadata.len(), crc32 });
+            }
         }
-        self.disk.sync_path(&target)?;
-        let bytes = files.iter().map(|file| file.bytes).sum();
-        let crc32 = verify::directory_checksum(&files);
-        Ok(PartFile { name: name.to_owned(), bytes, crc32, kind: PartKind::Directory, files })
+        Ok(())
     }
 
-    fn try_publish(&mut self, manifest: &Manifest) -> Result<()> {
-        let bytes = manifest.encode()?;
-        let path = self.begin(manifest.id)?;
-        for part in manifest.part_files() {
-            verify::check_presence(manifest.id, &path, part)?;
+    fn summary_of(&self, path: &Path) -> Result<Option<Summary>> {
+        let mut hasher = crc32fast::Hasher::new();
+        let mut offset = 0;
+        loop {
+            let Some(bytes) = self.disk.read(path, offset, CHUNK)? else { return Ok(None) };
+            if bytes.is_empty() {
+                return Ok(Some(Summary { bytes: offset, crc32: hasher.finalize() }));
+            }
+            hasher.update(&bytes);
+            offset += bytes.len() as u64;
         }
-        let unfinished = path.join(MANIFEST_UNFINISHED);
-        self.disk.write_file(&unfinished, &bytes)?;
-        self.disk.sync_path(&path)?;
-        self.disk.rename(&unfinished, &path.join(MANIFEST))?;
-        self.disk.sync_path(&path)?;
-        self.disk.sync_path(&self.checkpoints())
     }
 }
 
-impl CheckpointStore for LocalStore {
-    fn write_part(&mut self, id: CheckpointId, name: &str, bytes: &[u8]) -> Result<PartFile> {
-        check_name(id, name)?;
-        let path = self.begin(id).map_err(|error| error.with_intact(self.newest))?.join(name);
-        self.disk.write_file(&path, bytes).map_err(|error| error.with_intact(self.newest))?;
-        Ok(PartFile {
-            name: name.to_owned(),
-            bytes: bytes.len() as u64,
-            crc32: crc32fast::hash(bytes),
-            kind: PartKind::Portable,
-            files: Vec::new(),
+impl Objects for Directory {
+    fn locate(&self, key: &str) -> PathBuf {
+        if key.is_empty() { self.dir.clone() } else { self.path_of(key) }
+    }
+
+    fn put(&mut self, key: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path_of(key);
+        let written = self.disk.write_file(&path, bytes);
+        if written.is_err() {
+            // It keeps no space; if it stays, nobody names it.
+            let _ = self.disk.remove_file(&path);
+        }
+        self.unsettled.insert(parent_of(&path).to_owned());
+        written
+    }
+
+    fn adopt(&mut self, key: &str, file: &Path) -> Result<Summary> {
+        let path = self.path_of(key);
+        let summary = self
+            .summary_of(file)?
+            .ok_or_else(|| Error::io("adopt", file, io::Error::from(io::ErrorKind::NotFound)))?;
+        self.disk.sync_path(file)?;
+        self.unsettled.insert(parent_of(&path).to_owned());
+        if !self.disk.rename_within(file, &path)?
+            && let Err(error) = self.copy(file, &path)
+        {
+            let _ = self.disk.remove_file(&path);
+            return Err(error);
+        }
+        Ok(summary)
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        while let Some(dir) = self.unsettled.first() {
+            self.disk.sync_path(dir)?;
+            self.unsettled.pop_first();
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, key: &str, bytes: &[u8]) -> Result<bool> {
+        let path = self.path_of(key);
+        self.create_folder(parent_of(&path))?;
+        let unfinished = self.dir.join(format!("{key}.{}{UNFINISHED}", self.nonce));
+        let created = self.try_create(&path, &unfinished, bytes);
+        // If it stays, it is swept up later.
+        let _ = self.disk.remove_file(&unfinished);
+        if created? {
+            self.settle()?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn read(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.disk.read(&self.path_of(key), 0, u64::MAX)
+    }
+
+    fn read_range(&self, key: &str, offset: u64, bytes: u64) -> Result<Option<Vec<u8>>> {
+        self.disk.read(&self.path_of(key), offset, bytes)
+    }
+
+    fn local_file(&self, key: &str) -> Result<Option<(LocalFile, Summary)>> {
+        let path = self.path_of(key);
+        let summary = self.summary_of(&path)?;
+        Ok(summary.map(|summary| (LocalFile::Path(path), summary)))
+    }
+
+    fn size(&self, key: &str) -> Result<Option<u64>> {
+        Ok(match self.disk.look(&self.path_of(key))? {
+            Some(Found::File(bytes)) => Some(bytes),
+            _ => None,
         })
     }
 
-    fn adopt_directory(&mut self, id: CheckpointId, name: &str, dir: &Path) -> Result<PartFile> {
-        check_name(id, name)?;
-        self.try_adopt(id, name, dir).map_err(|error| error.with_intact(self.newest))
+    fn list(&self, folder: &str) -> Result<Vec<(String, u64)>> {
+        let mut list = Vec::new();
+        self.list_into(folder, &mut list)?;
+        Ok(list)
     }
 
-    fn publish(&mut self, manifest: &Manifest) -> Result<()> {
-        let id = manifest.id;
-        if manifest.job != self.job {
-            let detail = format!("manifest names job {:?}, not {:?}", manifest.job, self.job);
-            return Err(Error::Refused { id, detail });
+    fn delete(&mut self, key: &str) -> Result<()> {
+        let path = self.path_of(key);
+        self.disk.remove_file(&path)?;
+        self.unsettled.insert(parent_of(&path).to_owned());
+        Ok(())
+    }
+
+    fn sweep(&mut self, folder: &str) -> Result<()> {
+        let path = self.path_of(folder);
+        for (name, _) in self.disk.entries(&path)? {
+            if name.ends_with(UNFINISHED) {
+                self.disk.remove_file(&path.join(name))?;
+            }
         }
-        if let Some(newest) = self.newest.filter(|newest| *newest >= id) {
-            let detail = format!("checkpoint {newest} is published already");
-            return Err(Error::Refused { id, detail });
-        }
-        self.try_publish(manifest).map_err(|error| error.with_intact(self.newest))?;
-        // Files that the one before last had and neither of the last two has are gone.
-        if let Some(previous) = self.newest.replace(id) {
-            self.checksums.forget_before(previous);
+        if self.disk.entries(&path)?.is_empty() {
+            self.disk.remove_directory(&path)?;
+            self.unsettled.remove(&path);
+            self.unsettled.insert(parent_of(&path).to_owned());
         }
         Ok(())
     }
 
-    fn latest(&self) -> Result<Option<Manifest>> {
-        self.list()?.last().map(|newest| self.load(*newest)).transpose()
-    }
-
-    fn load(&self, id: CheckpointId) -> Result<Manifest> {
-        let path = self.path_of(id).join(MANIFEST);
-        let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::NotFound { id, dir: self.dir.clone() });
-            }
-            other => other.map_err(|error| Error::io("read", &path, error))?,
-        };
-        let manifest = verify::decode_manifest(id, &path, &bytes)?;
-        if manifest.job != self.job {
-            let (dir, expected) = (self.dir.clone(), self.job.clone());
-            return Err(Error::OtherJob { dir, found: manifest.job, expected });
-        }
-        Ok(manifest)
-    }
-
-    fn read_part(&self, id: CheckpointId, part: &PartFile) -> Result<Vec<u8>> {
-        check_name(id, &part.name)?;
-        verify::read_file(id, &self.path_of(id).join(&part.name), part)
-    }
-
-    fn part_directory(&self, id: CheckpointId, part: &PartFile) -> Result<PathBuf> {
-        check_name(id, &part.name)?;
-        let path = self.path_of(id).join(&part.name);
-        verify::check_directory(id, &path, part)?;
-        Ok(path)
-    }
-
-    fn discard(&mut self, id: CheckpointId) -> Result<()> {
-        self.disk.check()?;
-        if self.is_published(id) {
-            return Ok(());
-        }
-        remove_directory(&self.path_of(id))
-    }
-
-    fn mark_committed(&mut self, id: CheckpointId) -> Result<()> {
-        self.disk.check()?;
-        let path = self.path_of(id);
-        if !self.is_published(id) {
-            // Removed by retention in the meantime: nobody will start from it.
-            return Ok(());
-        }
-        self.disk.write_file(&path.join(COMMITTED), b"")?;
-        self.disk.sync_path(&path)
-    }
-
-    fn is_committed(&self, id: CheckpointId) -> Result<bool> {
-        Ok(self.path_of(id).join(COMMITTED).exists())
-    }
-
-    fn retain(&mut self, newest: usize) -> Result<()> {
-        let published = self.list()?;
-        for id in to_delete(&published, newest) {
-            self.disk.check()?;
-            let path = self.path_of(id);
-            let manifest = path.join(MANIFEST);
-            fs::remove_file(&manifest).map_err(|error| Error::io("delete", &manifest, error))?;
-            self.disk.sync_path(&path)?;
-            remove_directory(&path)?;
-        }
-        // A part may have been written after its checkpoint was discarded.
-        for id in self.directories()?.into_iter().filter(|id| Some(*id) < self.newest) {
-            if !self.is_published(id) {
-                remove_directory(&self.path_of(id))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn list(&self) -> Result<Vec<CheckpointId>> {
-        let mut ids = self.directories()?;
-        ids.retain(|id| self.is_published(*id));
-        Ok(ids)
-    }
-
-    fn next_id(&self) -> CheckpointId {
-        self.next_id
+    fn work_directory(&self) -> Option<&Path> {
+        Some(&self.work)
     }
 }
 
-/// Makes sure there is a directory, with all above it, and says whether it is new.
-fn prepare_directory(dir: &Path) -> Result<bool> {
-    match fs::metadata(dir) {
-        Ok(metadata) if metadata.is_dir() => return Ok(false),
-        Ok(_) => {
-            return Err(Error::NotADirectory { path: dir.to_owned() });
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            return Err(Error::NotADirectory { path: parent_of(dir).to_owned() });
-        }
-        Err(error) => return Err(Error::io("open", dir, error)),
+/// Makes sure there is a directory, with all above it, each durable before what is below.
+fn prepare(disk: &Disk, dir: &Path) -> Result<()> {
+    match disk.look(dir) {
+        Ok(Some(Found::Directory)) => return Ok(()),
+        Ok(Some(Found::File(_))) => return Err(Error::NotADirectory { path: dir.to_owned() }),
+        Ok(None) => {}
+        Err(error) => return Err(error),
     }
-    // What is above it is created too, each durable before what is below.
     let parent = parent_of(dir);
-    if prepare_directory(parent)? {
-        disk::sync_new_directory(parent_of(parent))?;
-    }
-    create_directory(dir)?;
-    Ok(true)
+    prepare(disk, parent)?;
+    disk.create_directory(dir)?;
+    disk.sync_new(parent)
 }
 
-fn parent_of(dir: &Path) -> &Path {
-    match dir.parent() {
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
 }
 
-/// The number of a checkpoint directory; none if the store did not make that name.
-fn parse_number(name: &str) -> Option<CheckpointId> {
-    let id = CheckpointId(name.parse().ok()?);
-    (format!("{id:010}") == name).then_some(id)
+/// What tells the files of one process from those of another, on whatever host.
+fn nonce_of(owner: &Owner) -> String {
+    let Owner { pid, host, started_ms } = owner;
+    format!("{pid}-{:08x}-{started_ms:x}", crc32fast::hash(host.as_bytes()))
 }

@@ -19,7 +19,7 @@ pub(crate) mod sample;
 mod tests;
 
 /// The manifest format that this build writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: &str = "thalweg-manifest";
 
@@ -30,6 +30,8 @@ pub struct Manifest {
     pub job: String,
     /// The checkpoint.
     pub id: CheckpointId,
+    /// The epoch of the process that published it; filled in by the store.
+    pub epoch: u64,
     /// Why it was taken.
     pub kind: BarrierKind,
     /// Version of the project that wrote it.
@@ -68,6 +70,7 @@ impl Manifest {
         Self {
             job: String::new(),
             id: pending.id,
+            epoch: 0,
             kind: pending.kind,
             thalweg_version: env!("CARGO_PKG_VERSION").to_owned(),
             created_ms: 0,
@@ -80,17 +83,17 @@ impl Manifest {
         }
     }
 
-    /// All files and directories that belong to it.
+    /// All ranges of files that belong to it; one may come several times.
     pub fn part_files(&self) -> impl Iterator<Item = &PartFile> {
         let parts = self.subtasks.iter().flat_map(|record| &record.snapshot.operators);
-        parts.filter_map(|part| part.file.as_ref())
+        parts.flat_map(|part| &part.runs).map(|run| &run.file)
     }
 
     /// Its bytes on disk.
     ///
     /// # Errors
     ///
-    /// It contradicts itself: a split that is read twice, or a part name used twice.
+    /// It contradicts itself: a split that is read twice, or a run in a part twice.
     pub fn encode(&self) -> Result<Vec<u8>> {
         self.check_unique()?;
         let refused = |detail: String| Error::Refused { id: self.id, detail };
@@ -137,12 +140,15 @@ impl Manifest {
             let (source, split) = twice[0];
             return refused(format!("split {split:?} of source {source:?} is read twice"));
         }
-        let mut names: Vec<_> = self.part_files().map(|file| &file.name).collect();
-        names.sort_unstable();
-        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(twice) => refused(format!("part {:?} is named twice", twice[0])),
-            None => Ok(()),
+        for part in snapshots().flat_map(|s| &s.operators) {
+            let mut files: Vec<_> = part.runs.iter().map(|run| &run.file).collect();
+            files.sort_unstable_by_key(|file| (&file.name, file.offset));
+            if let Some(twice) = files.windows(2).find(|pair| pair[0] == pair[1]) {
+                let (operator, name) = (&part.operator, &twice[0].name);
+                return refused(format!("operator {operator:?} has the run {name:?} twice"));
+            }
         }
+        Ok(())
     }
 }
 

@@ -1,17 +1,23 @@
 //! Checkpoints in memory, for the simulator: they survive its crashes, unpublished parts do not.
+//!
+//! The same [`Repository`] as on disk works over a map; what fails is decided per call of the
+//! store, by a hook.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::store::check_name;
 use crate::{
-    CheckpointId, CheckpointStore, Error, Manifest, PartFile, PartKind, Result, to_delete,
+    CheckpointId, CheckpointStore, Error, LocalPart, Manifest, Owner, PartFile, Repository, Result,
+    StoreOptions,
 };
+
+mod map;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use map::Map;
 
 /// An operation of the store, as the fault hook sees it before it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +29,7 @@ pub enum StoreOp {
     /// A manifest is read.
     Load(CheckpointId),
     /// A part is read.
-    ReadPart(CheckpointId),
+    ReadPart,
     /// A checkpoint that was given up is deleted.
     Discard(CheckpointId),
     /// Old checkpoints are deleted.
@@ -38,7 +44,8 @@ pub enum StoreFault {
     None,
     /// It does nothing and fails.
     Fail,
-    /// Half of what it writes is written, then it fails.
+    /// Half of what it writes is written, then it fails. A manifest is written as a whole or not at
+    /// all: here, not at all, but the files it names are.
     Tear,
     /// It succeeds, but the process ends before it hears of that.
     CrashAfter,
@@ -54,26 +61,20 @@ pub struct MemoryStore {
     shared: Arc<Mutex<Shared>>,
 }
 
-#[derive(Default)]
 struct Shared {
-    checkpoints: BTreeMap<CheckpointId, Checkpoint>,
-    greatest: CheckpointId,
+    map: Map,
+    repository: Repository,
     hook: Option<FaultHook>,
     crashed: bool,
-}
-
-#[derive(Default)]
-struct Checkpoint {
-    /// The published manifest, encoded.
-    manifest: Option<Vec<u8>>,
-    parts: BTreeMap<String, Vec<u8>>,
-    is_committed: bool,
 }
 
 impl MemoryStore {
     /// An empty store for a job.
     pub fn new(job: &str) -> Self {
-        Self { job: job.to_owned(), shared: Arc::default() }
+        let map = Map::default();
+        let repository = open(&map, job);
+        let shared = Shared { map, repository, hook: None, crashed: false };
+        Self { job: job.to_owned(), shared: Arc::new(Mutex::new(shared)) }
     }
 
     /// From now on the hook decides what happens to each operation.
@@ -95,17 +96,21 @@ impl MemoryStore {
     pub fn crash(&self) {
         let mut shared = self.lock();
         shared.crashed = false;
-        shared.checkpoints.retain(|_, checkpoint| checkpoint.manifest.is_some());
+        shared.map.refuse_to_create(false);
+        shared.repository = open(&shared.map, &self.job);
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         // A panic elsewhere cannot leave the maps half changed.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn place(&self, id: CheckpointId) -> PathBuf {
-        PathBuf::from(format!("memory/{id:010}"))
-    }
+/// Opens what is in a map; nothing there is of another job, and a map does not fail.
+fn open(map: &Map, job: &str) -> Repository {
+    let owner = Owner { pid: 0, host: "the simulator".to_owned(), started_ms: 0 };
+    let options = StoreOptions { job: job.to_owned(), owner, work_dir: None };
+    Repository::open(Box::new(map.clone()), &options).expect("a map of this job's can be opened")
 }
 
 impl fmt::Debug for MemoryStore {
@@ -126,10 +131,19 @@ impl Shared {
         }
     }
 
-    /// The end of an operation that took place.
-    fn finish(&mut self, op: StoreOp, fault: StoreFault) -> Result<()> {
+    /// Carries an operation out; one that is torn is carried out by its caller, in part.
+    fn run<T>(
+        &mut self,
+        op: StoreOp,
+        call: impl FnOnce(&mut Repository, StoreFault) -> Result<T>,
+    ) -> Result<T> {
+        let fault = self.fault(op)?;
+        self.map.refuse_to_create(fault == StoreFault::Tear);
+        let result = call(&mut self.repository, fault);
+        self.map.refuse_to_create(false);
+        let value = result?;
         match fault {
-            StoreFault::None | StoreFault::Fail => Ok(()),
+            StoreFault::None | StoreFault::Fail => Ok(value),
             StoreFault::Tear => Err(injected(op, "is torn")),
             StoreFault::CrashAfter => {
                 self.crashed = true;
@@ -137,151 +151,67 @@ impl Shared {
             }
         }
     }
-
-    fn published(&self) -> impl Iterator<Item = CheckpointId> {
-        let all = self.checkpoints.iter();
-        all.filter(|(_, checkpoint)| checkpoint.manifest.is_some()).map(|(id, _)| *id)
-    }
-
-    fn check_publishable(&self, job: &str, manifest: &Manifest) -> Result<()> {
-        let id = manifest.id;
-        let refused = |detail: String| Err(Error::Refused { id, detail });
-        if manifest.job != job {
-            return refused(format!("manifest names job {:?}, not {job:?}", manifest.job));
-        }
-        if let Some(newest) = self.published().last().filter(|newest| *newest >= id) {
-            return refused(format!("checkpoint {newest} is published already"));
-        }
-        for part in manifest.part_files() {
-            let stored = self.checkpoints.get(&id).and_then(|c| c.parts.get(&part.name));
-            if stored.is_none_or(|bytes| bytes.len() as u64 != part.bytes) {
-                return refused(format!("part {:?} is missing or incomplete", part.name));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl CheckpointStore for MemoryStore {
     fn write_part(&mut self, id: CheckpointId, name: &str, bytes: &[u8]) -> Result<PartFile> {
-        check_name(id, name)?;
-        let mut shared = self.lock();
-        let op = StoreOp::WritePart(id);
-        let fault = shared.fault(op)?;
-        shared.greatest = shared.greatest.max(id);
-        let checkpoint = shared.checkpoints.entry(id).or_default();
-        if checkpoint.manifest.is_some() {
-            let detail = "it is published and cannot be changed".to_owned();
-            return Err(Error::Refused { id, detail });
-        }
-        let written = if fault == StoreFault::Tear { bytes.len() / 2 } else { bytes.len() };
-        checkpoint.parts.insert(name.to_owned(), bytes[..written].to_vec());
-        shared.finish(op, fault)?;
-        Ok(PartFile {
-            name: name.to_owned(),
-            bytes: bytes.len() as u64,
-            crc32: crc32fast::hash(bytes),
-            kind: PartKind::Portable,
-            files: Vec::new(),
+        self.lock().run(StoreOp::WritePart(id), |store, fault| {
+            let torn = if fault == StoreFault::Tear { bytes.len() / 2 } else { bytes.len() };
+            store.write_part(id, name, &bytes[..torn])
         })
     }
 
-    fn adopt_directory(&mut self, id: CheckpointId, name: &str, _dir: &Path) -> Result<PartFile> {
-        let detail = format!("part {name:?} is a directory, which a store in memory does not keep");
-        Err(Error::Refused { id, detail })
+    fn adopt_file(&mut self, id: CheckpointId, name: &str, path: &Path) -> Result<PartFile> {
+        self.lock().run(StoreOp::WritePart(id), |store, _| store.adopt_file(id, name, path))
     }
 
     fn publish(&mut self, manifest: &Manifest) -> Result<()> {
-        let bytes = manifest.encode()?;
-        let mut shared = self.lock();
-        let op = StoreOp::Publish(manifest.id);
-        let fault = shared.fault(op)?;
-        shared.greatest = shared.greatest.max(manifest.id);
-        shared.check_publishable(&self.job, manifest)?;
-        // A torn manifest never gets its name: it does not exist.
-        if fault != StoreFault::Tear {
-            shared.checkpoints.entry(manifest.id).or_default().manifest = Some(bytes);
-        }
-        shared.finish(op, fault)
+        self.lock().run(StoreOp::Publish(manifest.id), |store, _| store.publish(manifest))
     }
 
     fn latest(&self) -> Result<Option<Manifest>> {
-        let newest = self.lock().published().last();
+        let newest = self.lock().repository.list()?.last().copied();
         newest.map(|id| self.load(id)).transpose()
     }
 
     fn load(&self, id: CheckpointId) -> Result<Manifest> {
-        let mut shared = self.lock();
-        let op = StoreOp::Load(id);
-        let fault = shared.fault(op)?;
-        let stored = shared.checkpoints.get(&id).and_then(|stored| stored.manifest.as_ref());
-        let bytes = stored.ok_or_else(|| Error::NotFound { id, dir: self.place(id) })?;
-        let manifest = Manifest::decode(&self.place(id).join("manifest"), bytes)?;
-        if manifest.job != self.job {
-            let (dir, expected) = (self.place(id), self.job.clone());
-            return Err(Error::OtherJob { dir, found: manifest.job, expected });
-        }
-        shared.finish(op, fault)?;
-        Ok(manifest)
+        self.lock().run(StoreOp::Load(id), |store, _| store.load(id))
     }
 
-    fn read_part(&self, id: CheckpointId, part: &PartFile) -> Result<Vec<u8>> {
-        let mut shared = self.lock();
-        let op = StoreOp::ReadPart(id);
-        let fault = shared.fault(op)?;
-        let stored = shared.checkpoints.get(&id).and_then(|stored| stored.parts.get(&part.name));
-        let bytes = stored.cloned().unwrap_or_default();
-        if (bytes.len() as u64, crc32fast::hash(&bytes)) != (part.bytes, part.crc32) {
-            let detail = "is missing or differs from what was written".to_owned();
-            return Err(Error::Damaged { id, path: self.place(id).join(&part.name), detail });
-        }
-        shared.finish(op, fault)?;
-        Ok(bytes)
+    fn read_part(&self, part: &PartFile) -> Result<Vec<u8>> {
+        self.lock().run(StoreOp::ReadPart, |store, _| store.read_part(part))
     }
 
-    fn part_directory(&self, id: CheckpointId, part: &PartFile) -> Result<PathBuf> {
-        Err(Error::Refused { id, detail: format!("part {:?} is no directory", part.name) })
-    }
-
-    fn discard(&mut self, id: CheckpointId) -> Result<()> {
-        let mut shared = self.lock();
-        let op = StoreOp::Discard(id);
-        let fault = shared.fault(op)?;
-        let published = shared.checkpoints.get(&id).is_some_and(|c| c.manifest.is_some());
-        if !published && fault != StoreFault::Tear {
-            shared.checkpoints.remove(&id);
-        }
-        shared.finish(op, fault)
+    fn local_part(&self, part: &PartFile) -> Result<LocalPart> {
+        self.lock().run(StoreOp::ReadPart, |store, _| store.local_part(part))
     }
 
     fn mark_committed(&mut self, id: CheckpointId) -> Result<()> {
-        let mut shared = self.lock();
-        if let Some(checkpoint) = shared.checkpoints.get_mut(&id) {
-            checkpoint.is_committed = true;
-        }
-        Ok(())
+        self.lock().repository.mark_committed(id)
     }
 
     fn is_committed(&self, id: CheckpointId) -> Result<bool> {
-        Ok(self.lock().checkpoints.get(&id).is_some_and(|checkpoint| checkpoint.is_committed))
+        self.lock().repository.is_committed(id)
+    }
+
+    fn discard(&mut self, id: CheckpointId) -> Result<()> {
+        self.lock().run(StoreOp::Discard(id), |store, _| store.discard(id))
     }
 
     fn retain(&mut self, newest: usize) -> Result<()> {
-        let mut shared = self.lock();
-        let fault = shared.fault(StoreOp::Retain)?;
-        let published: Vec<_> = shared.published().collect();
-        for id in to_delete(&published, newest) {
-            shared.checkpoints.remove(&id);
-        }
-        shared.finish(StoreOp::Retain, fault)
+        self.lock().run(StoreOp::Retain, |store, _| store.retain(newest))
     }
 
     fn list(&self) -> Result<Vec<CheckpointId>> {
-        Ok(self.lock().published().collect())
+        self.lock().repository.list()
     }
 
     fn next_id(&self) -> CheckpointId {
-        self.lock().greatest.next()
+        self.lock().repository.next_id()
+    }
+
+    fn work_directory(&self) -> Option<PathBuf> {
+        None
     }
 }
 

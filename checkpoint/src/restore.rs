@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::{Manifest, OperatorPart, PartFile, SplitState};
+use crate::{Manifest, OperatorPart, SplitState};
 
 /// The parts of an operator whose key groups overlap the range, in the order of their key groups.
 ///
-/// A part may hold more key groups than those asked for: the reader skips the others.
+/// A run may hold more key groups than those asked for, and than its part: the reader skips them.
 pub fn operator_parts<'a>(
     manifest: &'a Manifest,
     operator: &str,
@@ -20,16 +20,6 @@ pub fn operator_parts<'a>(
         .collect();
     parts.sort_by_key(|part| part.key_groups);
     parts
-}
-
-/// The files of [`operator_parts`]; parts without entries have none.
-pub fn part_files<'a>(
-    manifest: &'a Manifest,
-    operator: &str,
-    key_groups: Range<u16>,
-) -> Vec<&'a PartFile> {
-    let parts = operator_parts(manifest, operator, key_groups);
-    parts.into_iter().filter_map(|part| part.file.as_ref()).collect()
 }
 
 /// The splits of a source, sorted by name, whichever subtasks read them.
@@ -52,7 +42,7 @@ pub fn counters_of(manifest: &Manifest) -> BTreeMap<String, u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{counters_of, operator_parts, part_files, source_splits};
+    use super::{counters_of, operator_parts, source_splits};
     use crate::manifest::sample;
 
     #[test]
@@ -70,10 +60,6 @@ mod tests {
         assert_eq!(starts(127..128), [86]);
         assert_eq!(starts(128..128), [0; 0]);
         assert!(operator_parts(&manifest, "other", 0..128).is_empty());
-        // The middle subtask had no entries.
-        let names: Vec<_> =
-            part_files(&manifest, "count", 0..128).iter().map(|file| file.name.as_str()).collect();
-        assert_eq!(names, ["1-0-count", "1-2-count"]);
     }
 
     #[test]

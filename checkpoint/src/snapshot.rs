@@ -46,48 +46,35 @@ pub struct SubtaskSnapshot {
 pub struct OperatorPart {
     /// The operator's name, the identity of its state.
     pub operator: String,
-    /// Where its entries are; none if it has no entry.
-    pub file: Option<PartFile>,
+    /// Where its entries are, oldest first: an entry in a newer run takes the place of one in an
+    /// older run. Empty if it has no entry.
+    pub runs: Vec<Run>,
     /// The key groups the subtask owns: first, and one past the last.
     pub key_groups: (u16, u16),
     /// The operator's watermark in event-time milliseconds: all that was due by it has fired.
     pub watermark: i64,
 }
 
-/// What a part is on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PartKind {
-    /// One file in the portable format, readable by every backend.
-    Portable,
-    /// A directory as RocksDB writes it.
-    Directory,
+/// Entries of an operator, written together. A run may belong to many checkpoints, and after a
+/// change of parallelism to several subtasks, of which each uses some of its key groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its bytes.
+    pub file: PartFile,
+    /// The key groups that count here: first, and one past the last. Others are to be skipped.
+    pub key_groups: (u16, u16),
 }
 
-/// A durable file or directory within a checkpoint.
+/// A range of a file that never changes and that checkpoints share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartFile {
-    /// Its name within the checkpoint's directory.
+    /// The file's name in the store's folder `files`, unique for ever.
     pub name: String,
-    /// Length in bytes; of a directory the sum over its files.
+    /// Where the range begins.
+    pub offset: u64,
+    /// Its length in bytes.
     pub bytes: u64,
-    /// Checksum (CRC-32, IEEE) of the contents; of a directory that of its files' checksums.
-    pub crc32: u32,
-    /// File or directory.
-    pub kind: PartKind,
-    /// The files of a directory, sorted by name; empty for a file.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub files: Vec<FileEntry>,
-}
-
-/// One file within a part that is a directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileEntry {
-    /// Its name within the directory.
-    pub name: String,
-    /// Length in bytes.
-    pub bytes: u64,
-    /// Checksum (CRC-32, IEEE) of the contents.
+    /// Checksum (CRC-32, IEEE) of the range.
     pub crc32: u32,
 }
 

@@ -4,36 +4,45 @@ use std::path::{Path, PathBuf};
 
 use crate::{CheckpointId, Error, Manifest, PartFile, Result, SubtaskId};
 
-/// Keeps the parts and manifests of one job's checkpoints.
+/// Keeps the files and manifests of one job's checkpoints.
 ///
 /// A checkpoint exists once [`CheckpointStore::publish`] has returned, and not before; if it
-/// returns an error the checkpoint may exist or not. Parts that were never published disappear
-/// with [`CheckpointStore::discard`] or when the store is opened again.
+/// returns an error the checkpoint may exist or not. A file never changes and belongs to all
+/// checkpoints whose manifests name it: it goes when the last of them has gone. What no published
+/// manifest names disappears when the store is opened again.
 pub trait CheckpointStore: Send {
-    /// Makes bytes durable as a part of a checkpoint that is being taken.
+    /// Keeps bytes as a part of this checkpoint and of those after it. A small part shares a file
+    /// with others and is durable once a manifest that names it is published; until then it can be
+    /// read from this store. Nothing of the same name is replaced.
     ///
     /// # Errors
     ///
-    /// They could not be written, or the name is not one ([`part_name`] makes good ones).
-    fn write_part(&mut self, id: CheckpointId, name: &str, bytes: &[u8]) -> Result<PartFile>;
-
-    /// Moves a directory of finished files into a checkpoint that is being taken, durably. The
-    /// files may be hard links that others only read.
-    ///
-    /// # Errors
-    ///
-    /// It could not be moved or read, or the store does not keep directories.
+    /// They could not be written, or the name is not one ([`part_name`] makes good ones). It can be
+    /// tried again.
     ///
     /// # Cost
     ///
-    /// Reads every file that an earlier checkpoint did not have.
-    fn adopt_directory(&mut self, id: CheckpointId, name: &str, dir: &Path) -> Result<PartFile>;
+    /// A copy in memory for small ones; a file, synced or uploaded, for others.
+    fn write_part(&mut self, id: CheckpointId, name: &str, bytes: &[u8]) -> Result<PartFile>;
+
+    /// Takes over a finished local file as a part of this checkpoint and of those after it. The
+    /// file is gone then. A file in [`CheckpointStore::work_directory`] is moved at best.
+    ///
+    /// # Errors
+    ///
+    /// It could not be read or taken over. If the file is still there it can be tried again.
+    ///
+    /// # Cost
+    ///
+    /// Reads the file once for its checksum.
+    fn adopt_file(&mut self, id: CheckpointId, name: &str, path: &Path) -> Result<PartFile>;
 
     /// Makes the checkpoint exist.
     ///
     /// # Errors
     ///
-    /// It could not be written, is not newer than the newest one, or names parts that are missing.
+    /// It could not be written, is not newer than the newest one, names files that are missing, or
+    /// another process has taken over ([`Error::TakenOver`]).
     fn publish(&mut self, manifest: &Manifest) -> Result<()>;
 
     /// The newest published checkpoint.
@@ -51,20 +60,24 @@ pub trait CheckpointStore: Send {
     /// There is none, or it is damaged, or of another job or format.
     fn load(&self, id: CheckpointId) -> Result<Manifest>;
 
-    /// The bytes of a file part, checked against size and checksum.
+    /// The bytes of a part, checked against its size and checksum.
     ///
     /// # Errors
     ///
     /// They cannot be read or are damaged.
-    fn read_part(&self, id: CheckpointId, part: &PartFile) -> Result<Vec<u8>>;
+    fn read_part(&self, part: &PartFile) -> Result<Vec<u8>>;
 
-    /// Where a directory part is, all its files checked. Nothing may be written there: open a copy
-    /// made of hard links.
+    /// The same, for reading piece by piece: the path of a local file where there is one for this
+    /// part alone. It is checked, stays while a checkpoint needs it, and is not to be changed.
     ///
     /// # Errors
     ///
-    /// A file is missing or damaged.
-    fn part_directory(&self, id: CheckpointId, part: &PartFile) -> Result<PathBuf>;
+    /// They cannot be read or are damaged.
+    ///
+    /// # Cost
+    ///
+    /// Reads it once; an object store downloads it the first time.
+    fn local_part(&self, part: &PartFile) -> Result<LocalPart>;
 
     /// Notes that everything in a published manifest has been committed, so that a restart does not
     /// look for output that others may have taken away.
@@ -81,21 +94,24 @@ pub trait CheckpointStore: Send {
     /// It could not be found out.
     fn is_committed(&self, id: CheckpointId) -> Result<bool>;
 
-    /// Deletes what there is of a checkpoint that was given up. One that was published stays.
+    /// A checkpoint was given up. Its files stay for the next one, which may name them; what none
+    /// names is deleted by [`CheckpointStore::retain`].
     ///
     /// # Errors
     ///
-    /// It could not be deleted.
+    /// What is left of an attempt to publish it could not be deleted.
     fn discard(&mut self, id: CheckpointId) -> Result<()>;
 
-    /// Deletes all published checkpoints but the newest ones; the newest one always stays.
+    /// Deletes all published checkpoints but the newest ones, and the files that none of those has;
+    /// the newest checkpoint always stays. Files stay that were written since the last checkpoint
+    /// but one was published: a checkpoint that is being taken may name them.
     ///
     /// # Errors
     ///
     /// One could not be deleted.
     fn retain(&mut self, newest: usize) -> Result<()>;
 
-    /// The published checkpoints, oldest first.
+    /// The published checkpoints, oldest first: those found at open, and those published since.
     ///
     /// # Errors
     ///
@@ -104,10 +120,22 @@ pub trait CheckpointStore: Send {
 
     /// A number greater than that of every checkpoint this store has seen, at least 1.
     fn next_id(&self) -> CheckpointId;
+
+    /// Scratch space on the local disk, empty at open; none for a store in memory.
+    fn work_directory(&self) -> Option<PathBuf>;
 }
 
-/// A name for the part of an operator in a subtask: unique within a checkpoint, and a file name
-/// whatever the operator is called.
+/// A part for reading piece by piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalPart {
+    /// A small part, or one of a store in memory: its bytes.
+    Bytes(Vec<u8>),
+    /// A file that holds this part and nothing else.
+    File(PathBuf),
+}
+
+/// A name for the part of an operator in a subtask: a file name whatever the operator is called.
+/// The store adds to it what makes it unique.
 pub fn part_name(subtask: SubtaskId, operator: &str) -> String {
     let readable = operator.chars().take(60);
     let readable: String = readable
@@ -117,14 +145,11 @@ pub fn part_name(subtask: SubtaskId, operator: &str) -> String {
     format!("{task}-{index}-{readable}-{:08x}", crc32fast::hash(operator.as_bytes()))
 }
 
-/// Refuses names that are not plain file names or that the store uses itself.
+/// Refuses names that are not plain file names.
 pub(crate) fn check_name(id: CheckpointId, name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let sound = !name.is_empty()
-        && name.len() <= 200
-        && name.chars().all(plain)
-        && !name.starts_with('.')
-        && !name.starts_with("manifest");
+    let sound =
+        !name.is_empty() && name.len() <= 200 && name.chars().all(plain) && !name.starts_with('.');
     if sound {
         return Ok(());
     }
@@ -152,7 +177,7 @@ mod tests {
 
     #[test]
     fn names_that_leave_the_directory_are_refused() {
-        for name in ["", ".", "..", ".x", "a/b", "a\\b", "manifest", "manifest.tmp", "ä", "a\0"] {
+        for name in ["", ".", "..", ".x", "a/b", "a\\b", "ä", "a\0"] {
             assert!(check_name(CheckpointId(1), name).is_err(), "{name}");
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointStore, Manifest, OperatorRecord, PartKind, SubtaskId, counters_of,
+    CheckpointId, CheckpointStore, LocalPart, Manifest, OperatorRecord, SubtaskId, counters_of,
     operator_parts, source_splits,
 };
 use thalweg_state::{BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource, SnapshotPartRef};
@@ -365,18 +365,14 @@ impl Builder<'_, '_> {
         };
         let range = range.start..range.end;
         let mut sources = Vec::new();
-        for part in operator_parts(manifest, operator, range) {
-            let Some(file) = &part.file else { continue };
-            sources.push(match file.kind {
-                PartKind::Portable => {
-                    let bytes = store.read_part(manifest.id, file)?;
-                    RestoreSource::open(SnapshotPartRef::Portable(&bytes))?
-                }
-                PartKind::Directory => {
-                    let directory = store.part_directory(manifest.id, file)?;
-                    RestoreSource::open(SnapshotPartRef::Directory(&directory))?
-                }
-            });
+        let parts = operator_parts(manifest, operator, range);
+        for run in parts.into_iter().flat_map(|part| &part.runs) {
+            let source = match store.local_part(&run.file)? {
+                LocalPart::Bytes(bytes) => RestoreSource::open(SnapshotPartRef::Portable(&bytes)),
+                LocalPart::File(path) => RestoreSource::open(SnapshotPartRef::PortableFile(&path)),
+            }?;
+            let (start, end) = run.key_groups;
+            sources.push(source.limited_to(KeyGroupRange { start, end }));
         }
         Ok(sources)
     }

@@ -21,7 +21,9 @@ mod writer;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use thalweg_checkpoint::{CheckpointId, CheckpointStore, LocalStore, Manifest};
+use thalweg_checkpoint::{
+    CheckpointId, CheckpointStore, Manifest, Owner, Repository, StoreOptions,
+};
 use thalweg_state::BackendConfig;
 
 use crate::batch::BATCH_RECORDS;
@@ -169,15 +171,17 @@ impl OpenStore {
         let Some(checkpoints) = &config.checkpoints else {
             return Ok(OpenStore { store: None, restored: None, work_directory: None });
         };
-        let store = LocalStore::open(&checkpoints.dir, job)?;
+        let owner = Owner::this_process(clock::wall_clock_millis());
+        let options = StoreOptions { job: job.to_owned(), owner, work_dir: None };
+        let store = Repository::open_directory(&checkpoints.dir, &options)?;
         let restored = choose_checkpoint(&store, checkpoints)?;
-        let work_directory = Some(store.work_directory());
+        let work_directory = store.work_directory();
         Ok(OpenStore { store: Some(Box::new(store)), restored, work_directory })
     }
 }
 
 fn choose_checkpoint(
-    store: &LocalStore,
+    store: &dyn CheckpointStore,
     checkpoints: &CheckpointConfig,
 ) -> Result<Option<Manifest>> {
     match checkpoints.restore {

@@ -162,7 +162,7 @@ impl Simulation {
         world.store.clear_fault_hook();
         if let Some(manifest) = world.store.latest()? {
             for part in manifest.subtasks.iter().flat_map(|record| &record.snapshot.operators) {
-                let bytes = part.file.as_ref().map_or(0, |file| file.bytes);
+                let bytes = part.runs.iter().map(|run| run.file.bytes).sum::<u64>();
                 *report.final_state_bytes.entry(part.operator.clone()).or_default() += bytes;
             }
         }

@@ -29,6 +29,8 @@ pub enum SnapshotPartRef<'a> {
 pub struct RestoreSource {
     part: Part,
     recorded: Option<Arc<Recorded>>,
+    /// Entries of other key groups are passed over.
+    limit: Option<KeyGroupRange>,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +52,7 @@ impl RestoreSource {
             SnapshotPartRef::PortableFile(path) => Part::Portable(PortableReader::of_file(path)?),
             SnapshotPartRef::Directory(path) => open_directory(path)?,
         };
-        Ok(RestoreSource { part, recorded: None })
+        Ok(RestoreSource { part, recorded: None, limit: None })
     }
 
     /// The same part, with the schemas that its entries were written under. Without them entries
@@ -65,6 +67,12 @@ impl RestoreSource {
         self.recorded.as_deref()
     }
 
+    /// The same without the entries of other key groups.
+    #[must_use]
+    pub fn limited_to(self, range: KeyGroupRange) -> Self {
+        RestoreSource { limit: Some(range), ..self }
+    }
+
     /// Calls `f` with every entry whose key group is in `range`, sorted by state key.
     ///
     /// # Errors
@@ -74,6 +82,9 @@ impl RestoreSource {
         range: KeyGroupRange,
         mut f: impl FnMut(StateKey<'_>, &[u8]) -> Result<()>,
     ) -> Result<()> {
+        let limit = self.limit.unwrap_or(range);
+        let (start, end) = (range.start.max(limit.start), range.end.min(limit.end));
+        let range = KeyGroupRange { start, end: end.max(start) };
         match &self.part {
             Part::Portable(reader) => reader.for_each(range, &mut f),
             #[cfg(feature = "rocksdb")]

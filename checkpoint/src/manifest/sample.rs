@@ -2,7 +2,7 @@
 
 use super::{Manifest, OperatorRecord};
 use crate::{
-    BarrierKind, CheckpointId, OperatorPart, PartFile, PartKind, SinkCommittables, SplitState,
+    BarrierKind, CheckpointId, OperatorPart, PartFile, Run, SinkCommittables, SplitState,
     SubtaskId, SubtaskRecord, SubtaskSnapshot,
 };
 
@@ -16,12 +16,12 @@ pub(crate) fn manifest() -> Manifest {
             ..SubtaskSnapshot::default()
         },
     };
-    let count = |index, start, end, file| SubtaskRecord {
+    let count = |index, start, end, file: Option<PartFile>| SubtaskRecord {
         subtask: SubtaskId { task: 1, index },
         snapshot: SubtaskSnapshot {
             operators: vec![OperatorPart {
                 operator: "count".into(),
-                file,
+                runs: file.map(|file| Run { file, key_groups: (start, end) }).into_iter().collect(),
                 key_groups: (start, end),
                 watermark: -5,
             }],
@@ -31,6 +31,7 @@ pub(crate) fn manifest() -> Manifest {
     Manifest {
         job: "sample".into(),
         id: CheckpointId(7),
+        epoch: 0,
         kind: BarrierKind::Checkpoint,
         thalweg_version: "0.1.0".into(),
         created_ms: 1_700_000_000_000,
@@ -53,15 +54,10 @@ pub(crate) fn manifest() -> Manifest {
     }
 }
 
-/// A file part of these contents.
+/// A part that is a file of these contents.
 pub(crate) fn part(name: &str, contents: &[u8]) -> PartFile {
-    PartFile {
-        name: name.into(),
-        bytes: contents.len() as u64,
-        crc32: crc32fast::hash(contents),
-        kind: PartKind::Portable,
-        files: Vec::new(),
-    }
+    let crc32 = crc32fast::hash(contents);
+    PartFile { name: name.into(), offset: 0, bytes: contents.len() as u64, crc32 }
 }
 
 fn split(name: &str) -> SplitState {

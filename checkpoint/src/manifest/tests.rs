@@ -14,23 +14,23 @@ fn a_manifest_comes_back() {
     let manifest = sample::manifest();
     let bytes = manifest.encode().expect("the sample is sound");
     assert_eq!(decode(&bytes).expect("just written"), manifest);
-    assert!(bytes.starts_with(b"thalweg-manifest 1 "));
+    assert!(bytes.starts_with(b"thalweg-manifest 2 "));
 }
 
 /// The format is a promise: this line and these names must stay readable.
 #[test]
 fn the_format_is_stable() {
     let golden = concat!(
-        r#"{"job":"j","id":3,"kind":"final","thalweg_version":"0.1.0","created_ms":5,"#,
+        r#"{"job":"j","id":3,"epoch":4,"kind":"final","thalweg_version":"0.1.0","created_ms":5,"#,
         r#""key_group_count":128,"parallelism":1,"finished":true,"operators":[],"#,
         r#""subtasks":[{"subtask":{"task":1,"index":0},"snapshot":{"operators":[{"#,
-        r#""operator":"o","file":{"name":"p","bytes":2,"crc32":9,"kind":"directory","#,
-        r#""files":[{"name":"f","bytes":2,"crc32":9}]},"key_groups":[0,128],"watermark":-1}],"#,
+        r#""operator":"o","runs":[{"file":{"name":"e1-c2-0-p","offset":6,"bytes":2,"crc32":9},"#,
+        r#""key_groups":[0,64]}],"key_groups":[0,128],"watermark":-1}],"#,
         r#""splits":[{"source":"s","split":"x","position":"00ff","generator":"","#,
         r#""finished":true}],"counters":[["n",4]]}}],"#,
         r#""committables":[{"sink":"k","committables":["0a",""]}]}"#
     );
-    let bytes = format!("thalweg-manifest 1 2cf91290 {}\n{golden}", golden.len());
+    let bytes = format!("thalweg-manifest 2 68fa9063 {}\n{golden}", golden.len());
     let manifest = decode(bytes.as_bytes()).expect("golden bytes are read");
     assert_eq!(manifest.encode().expect("sound"), bytes.as_bytes());
     assert_eq!(manifest.committables[0].committables, [vec![10], vec![]]);
@@ -61,10 +61,10 @@ fn every_truncation_and_addition_is_refused() {
 
 #[test]
 fn another_format_says_which_one_is_read() {
-    let error = decode(b"thalweg-manifest 2 whatever\n").expect_err("from the future");
+    let error = decode(b"thalweg-manifest 3 whatever\n").expect_err("from the future");
     assert_eq!(error.kind(), ErrorKind::Incompatible);
-    assert_eq!(FORMAT_VERSION, 1);
-    assert_eq!(error.to_string(), "dir/manifest has manifest format 2, this build reads format 1");
+    assert_eq!(FORMAT_VERSION, 2);
+    assert_eq!(error.to_string(), "dir/manifest has manifest format 3, this build reads format 2");
 }
 
 #[test]
@@ -87,9 +87,11 @@ fn a_split_read_twice_is_refused() {
 }
 
 #[test]
-fn a_part_named_twice_is_refused() {
+fn a_run_twice_in_a_part_is_refused_and_in_two_parts_is_not() {
     let mut manifest = sample::manifest();
-    let again = manifest.subtasks[2].snapshot.operators[0].clone();
-    manifest.subtasks[3].snapshot.operators.push(again);
+    let run = manifest.subtasks[2].snapshot.operators[0].runs[0].clone();
+    manifest.subtasks[3].snapshot.operators[0].runs.push(run.clone());
+    manifest.encode().expect("shared after a change of parallelism");
+    manifest.subtasks[2].snapshot.operators[0].runs.push(run);
     assert!(manifest.encode().is_err());
 }

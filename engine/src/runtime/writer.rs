@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
-use thalweg_checkpoint::{CheckpointStore, OperatorPart, SubtaskAck, SubtaskId, SubtaskSnapshot};
+use thalweg_checkpoint::{
+    CheckpointStore, OperatorPart, Run, SubtaskAck, SubtaskId, SubtaskSnapshot,
+};
 use thalweg_state::SnapshotPart;
 
 use super::coordinate::Report;
 use super::{SharedStore, lock};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::subtask::Capture;
 
 /// A capture to be made durable.
@@ -65,27 +67,29 @@ pub(crate) fn write_capture(
     store: &mut dyn CheckpointStore,
 ) -> Result<SubtaskAck> {
     let id = request.capture.id;
-    let subtask = request.subtask;
+    let (subtask, key_groups) = (request.subtask, request.key_groups);
     acknowledge(request, |operator, part| {
         let name = thalweg_checkpoint::part_name(subtask, operator);
-        Ok(match part {
-            SnapshotPart::Empty => None,
-            SnapshotPart::Portable(bytes) => Some(store.write_part(id, &name, &bytes)?),
-            SnapshotPart::Directory(dir) => Some(store.adopt_directory(id, &name, &dir)?),
-        })
+        match part {
+            SnapshotPart::Empty => Ok(None),
+            SnapshotPart::Portable(bytes) => {
+                Ok(Some(Run { file: store.write_part(id, &name, &bytes)?, key_groups }))
+            }
+            SnapshotPart::Directory(_) => Err(Error::bug("a directory is no part of a checkpoint")),
+        }
     })
 }
 
 fn acknowledge(
     request: WriteRequest,
-    mut write: impl FnMut(&str, SnapshotPart) -> Result<Option<thalweg_checkpoint::PartFile>>,
+    mut write: impl FnMut(&str, SnapshotPart) -> Result<Option<Run>>,
 ) -> Result<SubtaskAck> {
     let WriteRequest { subtask, key_groups, capture } = request;
     let Capture { id, operators, splits, committables, counters } = *capture;
     let mut parts = Vec::with_capacity(operators.len());
     for (operator, part, watermark) in operators {
-        let file = write(&operator, part)?;
-        parts.push(OperatorPart { operator, file, key_groups, watermark });
+        let runs = write(&operator, part)?.into_iter().collect();
+        parts.push(OperatorPart { operator, runs, key_groups, watermark });
     }
     let payload = SubtaskSnapshot { operators: parts, splits, committables, counters };
     Ok(SubtaskAck { subtask, id, payload })

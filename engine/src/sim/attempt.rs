@@ -472,7 +472,7 @@ fn arm_storage(plan: &SimPlan, store: &MemoryStore, random: &mut Random, restart
         if calls_left == 0 || !random.is_chosen(percent) {
             return StoreFault::None;
         }
-        let is_read = matches!(operation, StoreOp::Load(_) | StoreOp::ReadPart(_));
+        let is_read = matches!(operation, StoreOp::Load(_) | StoreOp::ReadPart);
         match random.below(3) {
             // What reads damage stops a job for good: see the tests of stores.
             _ if is_read => StoreFault::Fail,

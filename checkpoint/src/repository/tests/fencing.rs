@@ -1,0 +1,1 @@
+//! Tests of epochs: of two processes that use one place, at most one goes on.
