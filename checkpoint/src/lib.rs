@@ -33,6 +33,7 @@ mod repository;
 mod local;
 mod lock;
 mod memory;
+mod savepoint;
 mod scratch;
 
 #[cfg(test)]
@@ -42,7 +43,8 @@ pub use aligner::{Aligner, AlignerError, Alignment};
 pub use barrier::{Barrier, BarrierKind, CheckpointId};
 pub use coordinator::{Command, Coordinator, CoordinatorConfig, Outcome, PendingManifest};
 pub use error::{Error, ErrorKind, Result};
-pub use manifest::{FORMAT_VERSION, Manifest, OperatorRecord};
+pub use manifest::{FORMAT_VERSION, Manifest, OperatorRecord, TableRecord};
+pub use savepoint::{Archive, SavepointWriter};
 pub use memory::{FaultHook, MemoryStore, StoreFault, StoreOp};
 pub use outstanding::Outstanding;
 pub use owner::Owner;
