@@ -44,13 +44,13 @@ pub use barrier::{Barrier, BarrierKind, CheckpointId};
 pub use coordinator::{Command, Coordinator, CoordinatorConfig, Outcome, PendingManifest};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{FORMAT_VERSION, Manifest, OperatorRecord, TableRecord};
-pub use savepoint::{Archive, SavepointWriter};
 pub use memory::{FaultHook, MemoryStore, StoreFault, StoreOp};
 pub use outstanding::Outstanding;
 pub use owner::Owner;
 pub use repository::{Repository, StoreOptions};
 pub use restore::{counters_of, operator_parts, source_splits};
 pub use retention::to_delete;
+pub use savepoint::{Archive, SavepointWriter};
 pub use snapshot::{
     OperatorPart, PartFile, Run, SinkCommittables, SplitState, SubtaskAck, SubtaskId,
     SubtaskRecord, SubtaskSnapshot,

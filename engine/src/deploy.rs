@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointStore, LocalPart, Manifest, OperatorRecord, SubtaskId, counters_of,
-    operator_parts, source_splits,
+    CheckpointId, CheckpointStore, Manifest, OperatorRecord, PartFile, SubtaskId, TableRecord,
+    counters_of, operator_parts, source_splits,
 };
-use thalweg_state::{BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource, SnapshotPartRef};
+use thalweg_state::{BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource};
 
 use crate::channel::{ChannelBounds, Receiver, Sender, channel};
 use crate::error::{Error, ErrorKind, Result};
@@ -19,13 +19,15 @@ use crate::operator::OpenContext;
 use crate::park::Waker;
 use crate::planted::planted;
 use crate::progress::JobMetrics;
+use crate::savepoint::open_part;
 use crate::sink::{Committer, Start};
 use crate::source::{ReaderContext, RestoredSplit, Split};
 use crate::subtask::{
-    Chain, ChainGate, ChainNode, Head, InputGate, Outlet, Outlets, RECORDS_READ, SourceInput,
-    Subtask, guard,
+    Chain, ChainGate, ChainNode, ErasedOperator, Head, InputGate, Outlet, Outlets, RECORDS_READ,
+    SourceInput, Subtask, guard,
 };
 use crate::time::EventTime;
+use crate::upgrade::{recorded_of, table_record};
 
 /// What a deployment is made from.
 pub(crate) struct DeployContext<'a> {
@@ -53,6 +55,36 @@ pub(crate) struct Deployment {
     /// Subtasks that read a source.
     pub(crate) sources: Vec<SubtaskId>,
     pub(crate) metrics: JobMetrics,
+    /// The tables of each operator with state.
+    pub(crate) tables: OperatorTables,
+}
+
+/// Tables by the name of their operator, for manifests.
+#[derive(Default)]
+pub(crate) struct OperatorTables(BTreeMap<String, Vec<TableRecord>>);
+
+impl OperatorTables {
+    /// Notes the tables of an operator; all of its subtasks have the same ones.
+    fn add(&mut self, name: &str, operator: &mut dyn ErasedOperator) -> Result<()> {
+        if self.0.contains_key(name) {
+            return Ok(());
+        }
+        let mut tables = Vec::new();
+        operator.each_table(&mut |table| {
+            tables.push(table_record(table));
+            Ok(())
+        })?;
+        self.0.insert(name.to_owned(), tables.into_iter().collect::<Result<_>>()?);
+        Ok(())
+    }
+
+    /// Completes what manifests say of the operators.
+    pub(crate) fn complete(mut self, mut records: Vec<OperatorRecord>) -> Vec<OperatorRecord> {
+        for record in &mut records {
+            record.tables = self.0.remove(&record.name).unwrap_or_default();
+        }
+        records
+    }
 }
 
 /// Committers by the name of their sink.
@@ -111,7 +143,8 @@ pub(crate) fn check_manifest(
         if !graph.nodes().any(|node| graph.info(node).name == record.name) {
             return incompatible(format!(
                 "checkpoint {} has state of the {} `{}`, which this job does not have: give the \
-                 operator its name back, or start in another checkpoint directory",
+                 operator its name back, say what it is called now by `Job::renamed`, or give its \
+                 state up by `Job::dropped`",
                 manifest.id, record.kind, record.name
             ));
         }
@@ -119,7 +152,8 @@ pub(crate) fn check_manifest(
     Ok(())
 }
 
-/// What a manifest says of the operators of a graph.
+/// What a manifest says of the operators of a graph, but for their tables, which only a deployment
+/// knows ([`Deployment::tables`]).
 pub(crate) fn operator_records(graph: &JobGraph) -> Vec<OperatorRecord> {
     let record = |node: NodeId| {
         let info = graph.info(node);
@@ -128,7 +162,12 @@ pub(crate) fn operator_records(graph: &JobGraph) -> Vec<OperatorRecord> {
             NodeKind::Operator => "operator",
             NodeKind::Sink => "sink",
         };
-        OperatorRecord { name: info.name.clone(), kind: kind.to_owned(), state: info.is_stateful }
+        OperatorRecord {
+            name: info.name.clone(),
+            kind: kind.to_owned(),
+            state: info.is_stateful,
+            tables: Vec::new(),
+        }
     };
     graph.nodes().map(record).collect()
 }
@@ -140,6 +179,7 @@ impl Deployment {
         let mut splits = SourceSplits::find(context.graph)?;
         let counters = context.restored.map(counters_of).unwrap_or_default();
         let mut metrics = JobMetrics::new(counters, splits.record_count);
+        let mut tables = OperatorTables::default();
         let mut subtasks = Vec::new();
         let mut sources = Vec::new();
         for (t, task) in context.plan.tasks.iter().enumerate() {
@@ -149,6 +189,7 @@ impl Deployment {
                     context: &context,
                     wiring: &mut wiring,
                     metrics: &mut metrics,
+                    tables: &mut tables,
                     task: t,
                     index,
                 };
@@ -159,7 +200,7 @@ impl Deployment {
                 subtasks.push(subtask);
             }
         }
-        Ok(Deployment { subtasks, sources, metrics })
+        Ok(Deployment { subtasks, sources, metrics, tables })
     }
 }
 
@@ -243,6 +284,7 @@ struct Builder<'a, 'b> {
     context: &'a DeployContext<'b>,
     wiring: &'a mut Wiring,
     metrics: &'a mut JobMetrics,
+    tables: &'a mut OperatorTables,
     task: usize,
     index: usize,
 }
@@ -345,6 +387,9 @@ impl Builder<'_, '_> {
             external: self.context.external.clone(),
         };
         guard(&info.name, || operator.open(&mut open))?;
+        if open.is_checkpointed && info.is_stateful {
+            self.tables.add(&info.name, &mut *operator)?;
+        }
         let parent = task
             .targets
             .iter()
@@ -364,15 +409,12 @@ impl Builder<'_, '_> {
             return Ok(Vec::new());
         };
         let range = range.start..range.end;
+        let recorded = recorded_of(self.context.graph, manifest, operator)?;
         let mut sources = Vec::new();
-        let parts = operator_parts(manifest, operator, range);
-        for run in parts.into_iter().flat_map(|part| &part.runs) {
-            let source = match store.local_part(&run.file)? {
-                LocalPart::Bytes(bytes) => RestoreSource::open(SnapshotPartRef::Portable(&bytes)),
-                LocalPart::File(path) => RestoreSource::open(SnapshotPartRef::PortableFile(&path)),
-            }?;
-            let (start, end) = run.key_groups;
-            sources.push(source.limited_to(KeyGroupRange { start, end }));
+        for part in operator_parts(manifest, operator, range) {
+            let read = &mut |file: &PartFile| Ok(store.local_part(file)?);
+            let opened = open_part(part, read)?;
+            sources.extend(opened.into_iter().map(|source| source.recorded(recorded.clone())));
         }
         Ok(sources)
     }

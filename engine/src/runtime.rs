@@ -15,15 +15,16 @@
 mod clock;
 mod coordinate;
 mod external;
+mod savepoints;
+mod starting_point;
 mod worker;
 mod writer;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use thalweg_checkpoint::{
-    CheckpointId, CheckpointStore, Manifest, Owner, Repository, StoreOptions,
-};
+use thalweg_checkpoint::{CheckpointStore, Manifest, Owner, Repository, StoreOptions};
 use thalweg_state::BackendConfig;
 
 use crate::batch::BATCH_RECORDS;
@@ -33,28 +34,56 @@ use crate::deploy::{
 use crate::error::{Error, Result};
 use crate::external::External;
 use crate::graph::{ExecutionPlan, JobGraph, NodeKind};
-use crate::options::{CheckpointConfig, JobConfig, Restore, StateBackend};
+use crate::options::{JobConfig, StateBackend};
 use crate::park::Parker;
 use crate::progress::{JobMetrics, Progress, RunOutcome, RunReport};
 
 pub(crate) use clock::Clock;
 use coordinate::Run;
 use external::TokioExecutor;
+use savepoints::{SavepointRequests, Savepoints};
+use starting_point::starting_point;
+
+pub use savepoints::SavepointTicket;
 pub(crate) use writer::{WriteRequest, write_capture};
 
-/// Asks a running job to stop, from any thread or a signal handler.
+/// Asks a running job to stop or for a savepoint, from any thread or a signal handler.
 #[derive(Clone, Default)]
-pub struct StopSignal(Arc<AtomicBool>);
+pub struct StopSignal(Arc<Requests>);
+
+#[derive(Default)]
+struct Requests {
+    is_to_stop: AtomicBool,
+    savepoints: SavepointRequests,
+}
 
 impl StopSignal {
     /// Asks the job to take a last checkpoint and end.
     pub fn stop(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.is_to_stop.store(true, Ordering::SeqCst);
     }
 
     /// True if the job has been asked to stop.
     pub fn is_requested(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.is_to_stop.load(Ordering::SeqCst)
+    }
+
+    /// Asks the job for a savepoint in the directory `dir`. The job goes on; what it prepared for
+    /// its sinks up to the savepoint is committed before the savepoint is complete.
+    pub fn savepoint(&self, dir: &Path) -> SavepointTicket {
+        self.0.savepoints.add(dir, false)
+    }
+
+    /// Asks the job to take a last checkpoint, to commit what it holds, to write a savepoint of it
+    /// into `dir`, and to end.
+    pub fn stop_with_savepoint(&self, dir: &Path) -> SavepointTicket {
+        let ticket = self.0.savepoints.add(dir, true);
+        self.stop();
+        ticket
+    }
+
+    fn take_savepoint_requests(&self) -> Vec<savepoints::Request> {
+        self.0.savepoints.take()
     }
 }
 
@@ -83,9 +112,22 @@ pub fn run(
     stop: &StopSignal,
     observer: Observer<'_>,
 ) -> Result<RunReport> {
+    stop.0.savepoints.set_running(true);
+    let ended = run_to_end(graph, job, config, stop, observer);
+    stop.0.savepoints.set_running(false);
+    ended
+}
+
+fn run_to_end(
+    graph: &JobGraph,
+    job: &str,
+    config: &JobConfig,
+    stop: &StopSignal,
+    observer: Observer<'_>,
+) -> Result<RunReport> {
     graph.validate()?;
     let clock = Clock::start();
-    let opened = OpenStore::open(job, config)?;
+    let opened = OpenStore::open(graph, job, config)?;
     let restored = opened.restored.as_ref();
     if let Some(manifest) = restored {
         check_manifest(graph, manifest, config.key_groups)?;
@@ -128,6 +170,8 @@ pub fn run(
         restored_from: restored.map(|manifest| manifest.id),
         first_id,
         published: None,
+        savepoint: restored.and_then(|manifest| manifest.savepoint.clone()),
+        savepoints: Savepoints::default(),
         clock,
         stop,
     };
@@ -167,34 +211,16 @@ struct OpenStore {
 }
 
 impl OpenStore {
-    fn open(job: &str, config: &JobConfig) -> Result<Self> {
+    fn open(graph: &JobGraph, job: &str, config: &JobConfig) -> Result<Self> {
         let Some(checkpoints) = &config.checkpoints else {
             return Ok(OpenStore { store: None, restored: None, work_directory: None });
         };
         let owner = Owner::this_process(clock::wall_clock_millis());
         let options = StoreOptions { job: job.to_owned(), owner, work_dir: None };
-        let store = Repository::open_directory(&checkpoints.dir, &options)?;
-        let restored = choose_checkpoint(&store, checkpoints)?;
+        let mut store = Repository::open_directory(&checkpoints.dir, &options)?;
+        let restored = starting_point(graph, job, &mut store, checkpoints)?;
         let work_directory = store.work_directory();
         Ok(OpenStore { store: Some(Box::new(store)), restored, work_directory })
-    }
-}
-
-fn choose_checkpoint(
-    store: &dyn CheckpointStore,
-    checkpoints: &CheckpointConfig,
-) -> Result<Option<Manifest>> {
-    match checkpoints.restore {
-        Restore::Latest => Ok(store.latest()?),
-        Restore::Checkpoint(id) => Ok(Some(store.load(CheckpointId(id))?)),
-        Restore::Nothing => match store.list()?.last() {
-            None => Ok(None),
-            Some(id) => Err(Error::config(format!(
-                "{} holds checkpoint {id}: to start from nothing choose another checkpoint \
-                 directory, or remove it",
-                checkpoints.dir.display()
-            ))),
-        },
     }
 }
 

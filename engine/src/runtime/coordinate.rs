@@ -13,6 +13,7 @@ use thalweg_checkpoint::{
 };
 
 use super::clock::{Clock, wall_clock_millis};
+use super::savepoints::Savepoints;
 use super::worker::Worker;
 use super::writer::write_captures;
 use super::{Observer, SharedStore, StopSignal, lock, worker_of};
@@ -52,6 +53,9 @@ pub(crate) struct Run<'a> {
     pub(crate) first_id: CheckpointId,
     /// The newest checkpoint of this run.
     pub(crate) published: Option<CheckpointId>,
+    /// The savepoint from which the checkpoints of the directory come.
+    pub(crate) savepoint: Option<String>,
+    pub(crate) savepoints: Savepoints,
     pub(crate) clock: Clock,
     pub(crate) stop: &'a StopSignal,
 }
@@ -75,7 +79,8 @@ impl Run<'_> {
         parkers: Vec<Parker>,
         observer: Observer<'_>,
     ) -> Result<RunReport> {
-        let Deployment { subtasks, sources, metrics } = deployment;
+        let Deployment { subtasks, sources, metrics, tables } = deployment;
+        self.records = tables.complete(std::mem::take(&mut self.records));
         let coordinator = Coordinator::new(
             CoordinatorConfig {
                 interval_ms: self.config.checkpoints.as_ref().map(|c| c.interval_ms),
@@ -185,11 +190,17 @@ impl Run<'_> {
                             Outcome::Stopped => RunOutcome::Stopped,
                         };
                         let restored_from = self.restored_from.map(|id| id.0);
+                        self.savepoints.finish(self.published, self.store.as_ref());
                         // Without a store the protocol runs, but there is no checkpoint.
                         let last_checkpoint = last_checkpoint.filter(|_| self.store.is_some());
                         return Ok(RunReport { outcome, restored_from, progress, last_checkpoint });
                     }
                 }
+            }
+            if let (Some(store), Some(published)) = (&self.store, self.published)
+                && !coordinator.has_pending_commits()
+            {
+                self.savepoints.poll(published, store)?;
             }
             self.wait(&mut coordinator, threads)?;
             let now = self.clock.elapsed();
@@ -227,6 +238,16 @@ impl Run<'_> {
                 Report::Failed(error) => return Err(error),
             }
         }
+        for request in self.stop.take_savepoint_requests() {
+            match self.store {
+                None => request.refuse(),
+                Some(_) => {
+                    let is_last = request.is_last || self.stop.is_requested();
+                    let from = (!is_last).then(|| coordinator.handle_checkpoint_request(now));
+                    self.savepoints.wait_for(from, request);
+                }
+            }
+        }
         if self.stop.is_requested() {
             coordinator.handle_stop_request(now);
         }
@@ -242,12 +263,17 @@ impl Run<'_> {
             key_group_count: self.config.key_groups.get(),
             parallelism: self.config.parallelism as u32,
             operators: self.records.clone(),
+            savepoint: self.savepoint.clone(),
             ..Manifest::from_pending(pending)
         };
         let retained = self.config.checkpoints.as_ref().map_or(1, |c| c.retained);
         let mut store = lock(store);
         store.publish(&manifest)?;
         self.published = Some(manifest.id);
+        // What a savepoint is being written from stays until the next checkpoint after it.
+        if self.savepoints.is_writing() {
+            return Ok(());
+        }
         if let Err(error) = store.retain(retained) {
             // Tried again after the next checkpoint.
             tracing::warn!(%error, "an old checkpoint cannot be removed");

@@ -90,7 +90,7 @@ impl<'a> Attempt<'a> {
     ) -> Result<Self> {
         let restarts = crashes;
         arm_storage(plan, &world.store, &mut world.random, restarts);
-        let restored = world.store.latest()?;
+        let restored = newest(graph, &world.store)?;
         let key_groups = KeyGroupCount::default();
         if let Some(manifest) = &restored {
             check_manifest(graph, manifest, key_groups)?;
@@ -119,7 +119,7 @@ impl<'a> Attempt<'a> {
             is_checkpointed: true,
             external: External::new(external.executor()),
         })?;
-        let Deployment { subtasks, sources, metrics } = deployment;
+        let Deployment { subtasks, sources, metrics, tables } = deployment;
         let coordinator = Coordinator::new(
             CoordinatorConfig {
                 interval_ms: plan.interval_ms,
@@ -136,7 +136,7 @@ impl<'a> Attempt<'a> {
         Ok(Attempt {
             plan,
             job: job.to_owned(),
-            records: operator_records(graph),
+            records: tables.complete(operator_records(graph)),
             parallelism,
             coordinator,
             metrics,
@@ -481,4 +481,11 @@ fn arm_storage(plan: &SimPlan, store: &MemoryStore, random: &mut Random, restart
             _ => StoreFault::CrashAfter,
         }
     }));
+}
+
+/// The newest checkpoint, under the names that the graph has.
+fn newest(graph: &JobGraph, store: &MemoryStore) -> Result<Option<Manifest>> {
+    let Some(manifest) = store.latest()? else { return Ok(None) };
+    let is_committed = store.is_committed(manifest.id)?;
+    Ok(Some(graph.upgrades.apply(manifest, is_committed)?))
 }

@@ -13,7 +13,7 @@ use crate::batch::Batch;
 use crate::channel::AnyBatch;
 use crate::error::Result;
 use crate::operator::{
-    Advance, Context, OpenContext, Operator, Outputs, SnapshotContext, TimeOrigin,
+    Advance, Context, EachTable, OpenContext, Operator, Outputs, SnapshotContext, TimeOrigin,
 };
 use crate::time::EventTime;
 
@@ -47,6 +47,7 @@ pub(crate) trait ErasedOperator: ErasedOutputs {
     fn before_barrier(&mut self, context: &mut Context<'_>) -> Result<Advance>;
     fn forwarded(&self, watermark: EventTime) -> EventTime;
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()>;
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()>;
     fn as_time_origin(&mut self) -> Option<&mut dyn TimeOrigin>;
 }
 
@@ -174,6 +175,10 @@ impl<O: Operator> ErasedOperator for OperatorCell<O> {
 
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
         self.operator.snapshot(context)
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        self.operator.each_table(f)
     }
 
     fn as_time_origin(&mut self) -> Option<&mut dyn TimeOrigin> {

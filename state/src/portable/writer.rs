@@ -73,6 +73,16 @@ impl PortableWriter {
         Ok(())
     }
 
+    /// The number of entries so far.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// The bytes of the file so far.
+    pub fn byte_len(&self) -> usize {
+        self.out.len()
+    }
+
     /// The complete file.
     pub fn finish(mut self) -> Vec<u8> {
         self.close_block();
