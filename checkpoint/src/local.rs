@@ -88,9 +88,11 @@ impl Directory {
             _lock: lock,
         };
         for folder in ["checkpoints", "epochs", "files"] {
-            store.create_folder(&dir.join(folder))?;
+            let folder = dir.join(folder);
+            store.disk.create_directory(&folder)?;
+            store.unsettled.insert(folder);
         }
-        store.settle()?;
+        store.settle_what_is_found()?;
         if store._temporary.is_none() {
             store.disk.remove_tree(&store.work)?;
             store.disk.create_directory(&store.work)?;
@@ -100,6 +102,24 @@ impl Directory {
 
     fn path_of(&self, key: &str) -> PathBuf {
         self.dir.join(key)
+    }
+
+    /// Makes durable what the last process may have seen and not synced when it ended: from now on
+    /// others act on it.
+    fn settle_what_is_found(&mut self) -> Result<()> {
+        let checkpoints = self.dir.join("checkpoints");
+        for (name, found) in self.disk.entries(&checkpoints)? {
+            if found == Found::Directory {
+                self.unsettled.insert(checkpoints.join(name));
+            }
+        }
+        self.unsettled.insert(self.dir.clone());
+        self.settle()?;
+        // It may be somebody else's, and closed to this process.
+        match self.disk.sync_new(parent_of(&self.dir)) {
+            Err(Error::Denied { .. }) => Ok(()),
+            synced => synced,
+        }
     }
 
     /// A directory whose parent exists.

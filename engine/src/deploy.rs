@@ -3,10 +3,11 @@
 //! Used by both drivers. Nothing runs here; readers, writers and state are opened, so most of
 //! what can be wrong with a job's surroundings is found before the first record is read.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointStore, Manifest, OperatorRecord, PartFile, SubtaskId, TableRecord,
+    CheckpointId, CheckpointStore, Manifest, OperatorPart, OperatorRecord, Run, SubtaskId,
     counters_of, operator_parts, source_splits,
 };
 use thalweg_state::{BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource};
@@ -22,12 +23,13 @@ use crate::progress::JobMetrics;
 use crate::savepoint::open_part;
 use crate::sink::{Committer, Start};
 use crate::source::{ReaderContext, RestoredSplit, Split};
+use crate::state_writer::{StateSource, clip_runs};
 use crate::subtask::{
-    Chain, ChainGate, ChainNode, ErasedOperator, Head, InputGate, Outlet, Outlets, RECORDS_READ,
-    SourceInput, Subtask, guard,
+    Chain, ChainGate, ChainNode, Head, InputGate, Outlet, Outlets, RECORDS_READ, SourceInput,
+    Subtask, guard,
 };
 use crate::time::EventTime;
-use crate::upgrade::{recorded_of, table_record};
+use crate::upgrade::{OperatorTables, recorded_of};
 
 /// What a deployment is made from.
 pub(crate) struct DeployContext<'a> {
@@ -55,36 +57,10 @@ pub(crate) struct Deployment {
     /// Subtasks that read a source.
     pub(crate) sources: Vec<SubtaskId>,
     pub(crate) metrics: JobMetrics,
+    /// Where state changes.
+    pub(crate) state: Vec<StateSource>,
     /// The tables of each operator with state.
     pub(crate) tables: OperatorTables,
-}
-
-/// Tables by the name of their operator, for manifests.
-#[derive(Default)]
-pub(crate) struct OperatorTables(BTreeMap<String, Vec<TableRecord>>);
-
-impl OperatorTables {
-    /// Notes the tables of an operator; all of its subtasks have the same ones.
-    fn add(&mut self, name: &str, operator: &mut dyn ErasedOperator) -> Result<()> {
-        if self.0.contains_key(name) {
-            return Ok(());
-        }
-        let mut tables = Vec::new();
-        operator.each_table(&mut |table| {
-            tables.push(table_record(table));
-            Ok(())
-        })?;
-        self.0.insert(name.to_owned(), tables.into_iter().collect::<Result<_>>()?);
-        Ok(())
-    }
-
-    /// Completes what manifests say of the operators.
-    pub(crate) fn complete(mut self, mut records: Vec<OperatorRecord>) -> Vec<OperatorRecord> {
-        for record in &mut records {
-            record.tables = self.0.remove(&record.name).unwrap_or_default();
-        }
-        records
-    }
 }
 
 /// Committers by the name of their sink.
@@ -179,9 +155,9 @@ impl Deployment {
         let mut splits = SourceSplits::find(context.graph)?;
         let counters = context.restored.map(counters_of).unwrap_or_default();
         let mut metrics = JobMetrics::new(counters, splits.record_count);
-        let mut tables = OperatorTables::default();
         let mut subtasks = Vec::new();
-        let mut sources = Vec::new();
+        let mut tables = OperatorTables::default();
+        let (mut sources, mut state) = (Vec::new(), Vec::new());
         for (t, task) in context.plan.tasks.iter().enumerate() {
             for index in 0..task.parallelism {
                 let id = SubtaskId { task: t as u32, index: index as u32 };
@@ -189,6 +165,7 @@ impl Deployment {
                     context: &context,
                     wiring: &mut wiring,
                     metrics: &mut metrics,
+                    state: &mut state,
                     tables: &mut tables,
                     task: t,
                     index,
@@ -200,7 +177,7 @@ impl Deployment {
                 subtasks.push(subtask);
             }
         }
-        Ok(Deployment { subtasks, sources, metrics, tables })
+        Ok(Deployment { subtasks, sources, metrics, state, tables })
     }
 }
 
@@ -284,6 +261,7 @@ struct Builder<'a, 'b> {
     context: &'a DeployContext<'b>,
     wiring: &'a mut Wiring,
     metrics: &'a mut JobMetrics,
+    state: &'a mut Vec<StateSource>,
     tables: &'a mut OperatorTables,
     task: usize,
     index: usize,
@@ -383,6 +361,7 @@ impl Builder<'_, '_> {
             restored_from: self.context.restored.map(|manifest| manifest.id),
             is_checkpointed: self.context.is_checkpointed,
             waker: (self.context.waker)(self.task, self.index),
+            stream: RefCell::default(),
             notified: None,
             external: self.context.external.clone(),
         };
@@ -398,8 +377,16 @@ impl Builder<'_, '_> {
         let parent = parent.and_then(|parent| parent.checked_sub(first));
         let is_captured = self.context.is_checkpointed || info.kind == NodeKind::Sink;
         let (notified, begun) = (open.notified.take(), open.restored_watermark);
+        let stream = open.stream.take();
+        if let Some(stream) = &stream {
+            let id = SubtaskId { task: self.task as u32, index: self.index as u32 };
+            let restored = clip_runs(self.restored_runs(&info.name, range), range);
+            let (operator, stream) = (info.name.clone(), stream.clone());
+            self.state.push(StateSource { subtask: id, operator, stream, restored });
+        }
         let mut node = ChainNode::new(info.name.clone(), operator, outlets, parent, metrics);
         (node.is_captured, node.notified, node.begun) = (is_captured, notified, begun);
+        node.stream = stream;
         Ok(node)
     }
 
@@ -408,15 +395,26 @@ impl Builder<'_, '_> {
         let (Some(manifest), Some(store)) = (self.context.restored, self.context.store) else {
             return Ok(Vec::new());
         };
-        let range = range.start..range.end;
+        let parts = operator_parts(manifest, operator, range.start..range.end);
         let recorded = recorded_of(self.context.graph, manifest, operator)?;
-        let mut sources = Vec::new();
-        for part in operator_parts(manifest, operator, range) {
-            let read = &mut |file: &PartFile| Ok(store.local_part(file)?);
-            let opened = open_part(part, read)?;
-            sources.extend(opened.into_iter().map(|source| source.recorded(recorded.clone())));
-        }
-        Ok(sources)
+        let open = |part: &OperatorPart| {
+            let source = open_part(part, &mut |file| Ok(store.local_part(file)?))?;
+            Ok(source.recorded(recorded.clone()))
+        };
+        parts.into_iter().map(open).collect()
+    }
+
+    /// The runs of the snapshots that an operator is restored from.
+    fn restored_runs(
+        &self,
+        operator: &str,
+        range: KeyGroupRange,
+    ) -> impl Iterator<Item = &Run> + use<'_> {
+        let parts = self
+            .context
+            .restored
+            .map(|manifest| operator_parts(manifest, operator, range.start..range.end));
+        parts.into_iter().flatten().flat_map(|part| &part.runs)
     }
 
     /// What the records of an operator are judged by after a restore. A combiner, which may not

@@ -24,6 +24,7 @@ pub mod progress;
 mod deploy;
 pub mod upgrade;
 pub mod savepoint;
+mod state_writer;
 pub mod runtime;
 pub mod sim;
 pub mod testing;

@@ -17,13 +17,14 @@
 //! * `snapshot` may be called between two calls of `advance` that gave [`Advance::More`]: what is
 //!   still to be given out is part of the operator's state.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use thalweg_checkpoint::CheckpointId;
 use thalweg_state::{
-    BackendConfig, Element, KeyGroupCount, KeyGroupRange, OperatorState, RestoreSource,
-    SnapshotPart, StateTable,
+    BackendConfig, ChangeStream, Element, KeyGroupCount, KeyGroupRange, OperatorState,
+    RestoreSource, SnapshotPart, StateTable,
 };
 
 use crate::batch::Batch;
@@ -223,6 +224,8 @@ pub struct OpenContext<'a> {
     /// True if the job publishes checkpoints.
     pub is_checkpointed: bool,
     pub(crate) waker: Waker,
+    /// Where the changes of the state that was opened come out.
+    pub(crate) stream: RefCell<Option<Arc<ChangeStream>>>,
     pub(crate) notified: Option<Arc<AtomicBool>>,
     pub(crate) external: External,
 }
@@ -244,7 +247,13 @@ impl OpenContext<'_> {
     /// # Errors
     /// As [`OperatorState::open`].
     pub fn open_state(&self) -> Result<OperatorState> {
-        Ok(OperatorState::open(self.backend.clone(), self.key_groups, self.key_group_count)?)
+        let backend = self.backend.clone();
+        let state = OperatorState::open(backend, self.key_groups, self.key_group_count)?;
+        if !self.is_checkpointed {
+            return Ok(state.without_snapshots());
+        }
+        *self.stream.borrow_mut() = state.stream();
+        Ok(state)
     }
 }
 
@@ -259,7 +268,7 @@ pub struct SnapshotContext {
 impl SnapshotContext {
     /// An empty snapshot for checkpoint `id`.
     pub fn new(id: CheckpointId) -> Self {
-        SnapshotContext { id, part: SnapshotPart::Empty, committables: Vec::new() }
+        SnapshotContext { id, part: SnapshotPart::Stateless, committables: Vec::new() }
     }
 
     /// Hands over the operator's state.

@@ -45,7 +45,6 @@ use savepoints::{SavepointRequests, Savepoints};
 use starting_point::starting_point;
 
 pub use savepoints::SavepointTicket;
-pub(crate) use writer::{WriteRequest, write_capture};
 
 /// Asks a running job to stop or for a savepoint, from any thread or a signal handler.
 #[derive(Clone, Default)]

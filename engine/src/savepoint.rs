@@ -18,13 +18,15 @@ use thalweg_checkpoint::{
     Archive, CheckpointStore, LocalPart, Manifest, OperatorPart, PartFile, Run, SavepointWriter,
     SubtaskId, part_name,
 };
-use thalweg_state::portable::PortableWriter;
-use thalweg_state::{KeyGroupCount, KeyGroupRange, RestoreSource, SnapshotPartRef, StateKey};
+use thalweg_state::{
+    KeyGroupCount, KeyGroupRange, LimitedRun, PortableReader, PortableWriter, RestoreSource,
+    StateKey,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// A file is closed at the next key group when it has this many bytes.
-const FILE_BYTES: usize = 64 << 20;
+const FILE_BYTES: u64 = 64 << 20;
 
 /// Gives a part of a checkpoint, checked.
 pub(crate) type ReadPart<'a> = dyn FnMut(&PartFile) -> Result<LocalPart> + 'a;
@@ -81,11 +83,9 @@ pub(crate) fn key_group_count(manifest: &Manifest) -> Result<KeyGroupCount> {
 }
 
 /// A part's entries, the newest of each key, opened for reading.
-pub(crate) fn open_part(
-    part: &OperatorPart,
-    read: &mut ReadPart<'_>,
-) -> Result<Vec<RestoreSource>> {
-    part.runs.iter().map(|run| open_run(run, &read(&run.file)?)).collect()
+pub(crate) fn open_part(part: &OperatorPart, read: &mut ReadPart<'_>) -> Result<RestoreSource> {
+    let runs = part.runs.iter().map(|run| open_run(run, &read(&run.file)?));
+    Ok(RestoreSource::new(runs.collect::<Result<_>>()?))
 }
 
 /// Whether to go on through entries.
@@ -106,32 +106,30 @@ pub type VisitEntry<'a> = dyn FnMut(&StateKey<'_>, &[u8]) -> Result<Entries> + '
 /// `Corrupt` if the part is damaged, and what `f` returns.
 pub fn read_entries(archive: &Archive, part: &OperatorPart, f: &mut VisitEntry<'_>) -> Result<()> {
     let (start, end) = part.key_groups;
+    let source = open_part(part, &mut |file| Ok(archive.part(file)?))?;
     let mut ended = Ok(Entries::Continue);
-    for source in open_part(part, &mut |file| Ok(archive.part(file)?))? {
-        // Between key groups one can stop.
-        for group in start..end {
-            if !matches!(ended, Ok(Entries::Continue)) {
-                break;
-            }
-            source.for_each(KeyGroupRange { start: group, end: group + 1 }, |key, value| {
-                if matches!(ended, Ok(Entries::Continue)) {
-                    ended = f(&key, value);
-                }
-                Ok(())
-            })?;
+    // Between key groups one can stop.
+    for group in start..end {
+        if !matches!(ended, Ok(Entries::Continue)) {
+            break;
         }
+        source.for_each(KeyGroupRange::new(group, group + 1), |key, value| {
+            if matches!(ended, Ok(Entries::Continue)) {
+                ended = f(&key, value);
+            }
+            Ok(())
+        })?;
     }
     ended.map(drop)
 }
 
-/// A run, opened for reading, limited to its key groups.
-pub(crate) fn open_run(run: &Run, part: &LocalPart) -> Result<RestoreSource> {
-    let source = match part {
-        LocalPart::Bytes(bytes) => RestoreSource::open(SnapshotPartRef::Portable(bytes)),
-        LocalPart::File(path) => RestoreSource::open(SnapshotPartRef::PortableFile(path)),
-    }?;
-    let (start, end) = run.key_groups;
-    Ok(source.limited_to(KeyGroupRange { start, end }))
+/// A run, opened for reading, with the key groups of it that matter.
+pub(crate) fn open_run(run: &Run, part: &LocalPart) -> Result<LimitedRun> {
+    let reader = match part {
+        LocalPart::Bytes(bytes) => PortableReader::of_bytes(bytes)?,
+        LocalPart::File(path) => PortableReader::of_file(path)?,
+    };
+    Ok((reader, KeyGroupRange::new(run.key_groups.0, run.key_groups.1)))
 }
 
 /// Writes the entries of a part into files of their own, cut between key groups.
@@ -142,35 +140,34 @@ fn export_part(
     (read, writer): (&mut ReadPart<'_>, &mut SavepointWriter),
 ) -> Result<Vec<Run>> {
     let (start, end) = part.key_groups;
-    let range = KeyGroupRange { start, end };
+    let range = KeyGroupRange::new(start, end);
     let name = part_name(subtask, &part.operator);
     let mut runs: Vec<Run> = Vec::new();
     let mut from = start;
     let mut group = start;
     let mut file = PortableWriter::new(count);
     let mut failure = None;
-    for source in open_part(part, read)? {
-        source.for_each(range, |key, value| {
-            let next = key.key_group.get();
-            if next != group && file.byte_len() > FILE_BYTES && failure.is_none() {
-                let full = std::mem::replace(&mut file, PortableWriter::new(count));
-                match writer.write(&format!("{name}-{from}"), &full.finish()) {
-                    Ok(file) => runs.push(Run { file, key_groups: (from, next) }),
-                    Err(error) => failure = Some(error),
-                }
-                from = next;
+    let source = open_part(part, read)?;
+    source.for_each(range, |key, value| {
+        let next = key.key_group.get();
+        if next != group && file.length() > FILE_BYTES && failure.is_none() {
+            let full = std::mem::replace(&mut file, PortableWriter::new(count)).finish()?;
+            match writer.write(&format!("{name}-{from}"), &full) {
+                Ok(file) => runs.push(Run { file, key_groups: (from, next) }),
+                Err(error) => failure = Some(error),
             }
-            group = next;
-            let mut state_key = Vec::new();
-            key.encode(&mut state_key);
-            file.push(&state_key, value)
-        })?;
-    }
+            from = next;
+        }
+        group = next;
+        let mut state_key = Vec::new();
+        key.encode(&mut state_key);
+        file.push(&state_key, value)
+    })?;
     if let Some(error) = failure {
         return Err(error.into());
     }
-    if file.entries() > 0 {
-        let file = writer.write(&format!("{name}-{from}"), &file.finish())?;
+    if !file.is_empty() {
+        let file = writer.write(&format!("{name}-{from}"), &file.finish()?)?;
         runs.push(Run { file, key_groups: (from, end) });
     }
     Ok(runs)

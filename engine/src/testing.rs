@@ -11,14 +11,15 @@
 //! What it cannot see: channels, alignment, and anything between operators; that is the
 //! simulator's part.
 
+use std::cell::RefCell;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use thalweg_checkpoint::CheckpointId;
 use thalweg_state::{
-    BackendConfig, KeyGroup, KeyGroupCount, KeyGroupRange, RestoreSource, SnapshotPart,
-    SnapshotPartRef, subtask_of,
+    BackendConfig, ChangeStream, KeyGroup, KeyGroupCount, KeyGroupRange, LimitedRun,
+    PortableReader, PortableWriter, RestoreSource, RunMerge, SnapshotPart, StreamItem, subtask_of,
 };
 
 use crate::batch::{Batch, RecordId};
@@ -181,6 +182,8 @@ struct Run<'a, O: Operator, M> {
     claims: Claims,
     mode: Mode,
     instances: Vec<O>,
+    /// Per instance: where its state changes, and the runs it was restored from.
+    state: Vec<(Option<Arc<ChangeStream>>, Vec<LimitedRun>)>,
     /// When each instance wants to be called.
     wake_at: Vec<Option<ProcessingTime>>,
     notified: Vec<Arc<AtomicBool>>,
@@ -218,6 +221,7 @@ where
             claims,
             mode,
             instances: Vec::new(),
+            state: Vec::new(),
             wake_at: Vec::new(),
             notified: Vec::new(),
             spawned: Arc::default(),
@@ -269,13 +273,14 @@ where
     /// Opens `count` new instances from `parts`.
     fn open(&mut self, count: usize, parts: &[RestoreSource]) -> Result<()> {
         self.instances.clear();
+        self.state.clear();
         self.wake_at = vec![Some(ProcessingTime::default()); count];
         self.notified = (0..count).map(|_| Arc::default()).collect();
         self.spawned = Arc::default();
         let key_group_count = KeyGroupCount::default();
         for subtask_index in 0..count {
             let mut operator = (self.make)();
-            operator.open(&mut OpenContext {
+            let mut context = OpenContext {
                 operator: "verified",
                 subtask_index,
                 parallelism: count,
@@ -291,9 +296,17 @@ where
                 restored_from: None,
                 is_checkpointed: true,
                 waker: Waker::default(),
+                stream: RefCell::default(),
                 notified: Some(self.notified[subtask_index].clone()),
                 external: External::new(self.spawned.clone()),
-            })?;
+            };
+            operator.open(&mut context)?;
+            let range = context.key_groups;
+            let runs = parts.iter().flat_map(RestoreSource::runs).map(|(run, limit)| {
+                let (start, end) = (limit.start.max(range.start), limit.end.min(range.end));
+                (run.clone(), KeyGroupRange::new(start, end.max(start)))
+            });
+            self.state.push((context.stream.take(), runs.collect()));
             self.instances.push(operator);
         }
         Ok(())
@@ -483,16 +496,56 @@ where
         self.snapshots += 1;
         self.before_barrier()?;
         let mut parts = Vec::new();
-        for operator in &mut self.instances {
+        for (operator, (stream, runs)) in self.instances.iter_mut().zip(&mut self.state) {
             let mut context = SnapshotContext::new(CheckpointId(self.snapshots));
             operator.snapshot(&mut context)?;
-            if let SnapshotPart::Portable(bytes) = &context.part {
-                parts.push(RestoreSource::open(SnapshotPartRef::Portable(bytes))?);
+            if let (SnapshotPart::Epoch(epoch), Some(stream)) = (context.part, stream) {
+                sweep(operator)?;
+                take_runs(stream, epoch, runs)?;
+                parts.push(RestoreSource::new(std::mem::take(runs)));
             }
         }
         let count = if self.mode.rescales { 3 - self.instances.len() } else { 1 };
         self.open(count, &parts)
     }
+}
+
+/// Has an operator hand over all of its last snapshot.
+fn sweep<O: Operator>(operator: &mut O) -> Result<()> {
+    loop {
+        let mut budget = 100;
+        operator.each_table(&mut |table| table.sweep(&mut budget))?;
+        if budget == 100 {
+            return Ok(());
+        }
+    }
+}
+
+/// Adds what a stream has up to the end of an epoch to the runs, and merges them.
+fn take_runs(stream: &ChangeStream, epoch: u64, runs: &mut Vec<LimitedRun>) -> Result<()> {
+    let (count, mut complete) = (KeyGroupCount::default(), 0);
+    let all = KeyGroupRange::all(count);
+    while let Some(item) = stream.take() {
+        match item {
+            StreamItem::Changes(_, log) => {
+                if let Some(bytes) = log.into_run(count)? {
+                    runs.push((PortableReader::of_bytes(&bytes)?, all));
+                }
+            }
+            StreamItem::Emptied(_) => runs.clear(),
+            StreamItem::Complete(epoch) => complete = epoch,
+        }
+    }
+    if complete < epoch {
+        return Err(Error::bug("each_table leaves out a table that the snapshot has"));
+    }
+    let mut merge = RunMerge::new(runs, true, PortableWriter::new(count))?;
+    while !merge.step(1 << 20)? {}
+    runs.clear();
+    if let Some(bytes) = merge.finish()? {
+        runs.push((PortableReader::of_bytes(&bytes)?, all));
+    }
+    Ok(())
 }
 
 fn keep<T: Debug>(batch: &Batch<T>, kept: &mut Vec<String>) {

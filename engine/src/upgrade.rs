@@ -15,6 +15,7 @@ use thalweg_state::{Data, Recorded, StateTable, TableId, TableSchema};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::JobGraph;
+use crate::subtask::ErasedOperator;
 
 mod compare;
 
@@ -158,8 +159,36 @@ impl Upgrades {
     }
 }
 
+/// Tables by the name of their operator, for manifests.
+#[derive(Default)]
+pub(crate) struct OperatorTables(BTreeMap<String, Vec<TableRecord>>);
+
+impl OperatorTables {
+    /// Notes the tables of an operator; all of its subtasks have the same ones.
+    pub(crate) fn add(&mut self, name: &str, operator: &mut dyn ErasedOperator) -> Result<()> {
+        if self.0.contains_key(name) {
+            return Ok(());
+        }
+        let mut tables = Vec::new();
+        operator.each_table(&mut |table| {
+            tables.push(table_record(table));
+            Ok(())
+        })?;
+        self.0.insert(name.to_owned(), tables.into_iter().collect::<Result<_>>()?);
+        Ok(())
+    }
+
+    /// Completes what manifests say of the operators.
+    pub(crate) fn complete(mut self, mut records: Vec<OperatorRecord>) -> Vec<OperatorRecord> {
+        for record in &mut records {
+            record.tables = self.0.remove(&record.name).unwrap_or_default();
+        }
+        records
+    }
+}
+
 /// What a manifest says of a table.
-pub(crate) fn table_record(table: &dyn StateTable) -> Result<TableRecord> {
+fn table_record(table: &dyn StateTable) -> Result<TableRecord> {
     let TableSchema { key, value } = table.types().schema();
     let json = |schema: &thalweg_state::Schema| {
         serde_json::to_value(schema)

@@ -323,7 +323,7 @@ impl<K: Key, T: Data> Operator for KeepFirst<K, T> {
         opened.kept.snapshot_into(&mut snapshot)?;
         opened.ending.snapshot_into(&mut snapshot)?;
         opened.clocks.snapshot_into(&mut snapshot)?;
-        context.put_state(opened.state.finish_snapshot(snapshot)?);
+        context.put_state(opened.state.finish_snapshot(snapshot));
         Ok(())
     }
 

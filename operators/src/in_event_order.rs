@@ -256,7 +256,7 @@ impl<K: Key, T: Data> Operator for InEventOrder<K, T> {
         let opened = self.opened()?;
         let mut snapshot = opened.state.begin_snapshot();
         opened.waiting.snapshot_into(&mut snapshot)?;
-        context.put_state(opened.state.finish_snapshot(snapshot)?);
+        context.put_state(opened.state.finish_snapshot(snapshot));
         if let Some(time) = self.released.front().map(|released| released.time) {
             self.opened()?.waiting.drop_slice(slice_of(time))?;
         }

@@ -100,7 +100,7 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for RunningAggregate<K, T, A> {
         let (state, table) = self.state()?;
         let mut snapshot = state.begin_snapshot();
         table.snapshot_into(&mut snapshot)?;
-        context.put_state(state.finish_snapshot(snapshot)?);
+        context.put_state(state.finish_snapshot(snapshot));
         Ok(())
     }
 

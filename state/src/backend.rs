@@ -9,15 +9,14 @@ use crate::rocks::RocksShared;
 /// Where the state of one operator in one subtask is kept.
 #[derive(Clone, Debug, Default)]
 pub enum BackendConfig {
-    /// In memory, without bound; snapshots are in the portable format and hold everything.
+    /// In memory, without bound.
     #[default]
     Memory,
-    /// In memory up to a bound, beyond it in RocksDB; snapshots are RocksDB checkpoints, which
-    /// share the files that did not change.
+    /// In memory up to a bound, beyond it in RocksDB.
     #[cfg(feature = "rocksdb")]
     RocksDb {
         /// A directory for this operator in this subtask alone: what an earlier run left in it is
-        /// deleted. Snapshots are made in it too, to be moved away.
+        /// deleted.
         directory: PathBuf,
         /// The budget of the operator's tables, in bytes.
         memory_bytes: usize,

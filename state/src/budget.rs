@@ -46,14 +46,15 @@ impl Share {
 
     /// How many bytes this table is to give up; 0 if the budget is kept, or if others hold more.
     ///
-    /// What exceeds half the budget is asked of the tables of at least average size, so that
-    /// evictions are few and small tables stay.
+    /// It is asked of the tables of at least average size, so that small ones stay; a little more
+    /// than what exceeds the budget, so that not every batch evicts, and not much more, so that no
+    /// batch waits for long.
     pub(crate) fn excess(&self) -> usize {
         let budget = &self.budget;
         let used = budget.used_bytes.load(Ordering::Relaxed);
         let shares = budget.shares.load(Ordering::Relaxed).max(1);
         if used > budget.limit_bytes && self.reported_bytes.saturating_mul(shares) >= used {
-            (used - budget.limit_bytes / 2).min(self.reported_bytes)
+            (used - budget.limit_bytes + budget.limit_bytes / 256).min(self.reported_bytes)
         } else {
             0
         }
@@ -81,10 +82,10 @@ mod tests {
         assert_eq!((small.excess(), large.excess()), (0, 0));
         large.report(110);
         assert!(budget.is_exceeded());
-        assert_eq!((small.excess(), large.excess()), (0, 70));
+        assert_eq!((small.excess(), large.excess()), (0, 20));
         drop(large);
         assert!(!budget.is_exceeded());
         small.report(101);
-        assert_eq!(small.excess(), 51);
+        assert_eq!(small.excess(), 1);
     }
 }

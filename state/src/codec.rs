@@ -86,8 +86,6 @@ impl FrameKind {
     pub const PORTABLE_HEADER: FrameKind = FrameKind(1);
     /// The footer of a portable snapshot.
     pub const PORTABLE_FOOTER: FrameKind = FrameKind(2);
-    /// What seals a RocksDB checkpoint.
-    pub const ROCKSDB_SEAL: FrameKind = FrameKind(3);
 }
 
 /// Appends to a byte vector.

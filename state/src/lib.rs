@@ -3,10 +3,11 @@
 //! State of every backend is logically one sorted map per operator, from a
 //! [`StateKey`] (key group, table, namespace, encoded key) to an encoded value. A [`Table`] holds
 //! the hot part of that map as a typed hash table; what does not fit the memory budget is kept in
-//! RocksDB. A snapshot is that map at one instant, and restores at any parallelism.
+//! RocksDB. A snapshot is that map at one instant, and restores at any parallelism; it is kept as
+//! *runs*, each of which holds what changed between two snapshots.
 //!
 //! Reading order: [`data`], [`key_group`], [`hash`], [`codec`], [`state_key`], [`table`],
-//! [`sliced`], [`backend`], [`state`], [`restore`], [`portable`], [`schema`].
+//! [`sliced`], [`backend`], [`state`], [`changes`], [`portable`], [`restore`], [`schema`].
 
 pub mod codec;
 pub mod data;
@@ -25,8 +26,10 @@ pub mod sliced;
 pub mod table;
 
 pub mod backend;
+pub mod changes;
 pub mod portable;
 pub mod restore;
+pub mod runs;
 pub mod schema;
 pub mod state;
 
@@ -37,14 +40,17 @@ pub mod rocks;
 mod testing;
 
 pub use backend::BackendConfig;
+pub use changes::{ChangeLog, ChangeStream, StreamItem};
 pub use codec::CodecError;
 pub use data::{Data, Element, Key};
 pub use error::{Result, StateError};
 pub use hash::{hash_key, hash_part};
 pub use key_group::{KeyGroup, KeyGroupCount, KeyGroupRange, subtask_of};
-pub use restore::{RestoreSource, SnapshotPartRef};
+pub use portable::{PortableReader, PortableWriter};
+pub use restore::{LimitedRun, RestoreSource, RunMerge};
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksShared;
+pub use runs::{MergePlan, RunSet};
 pub use schema::{Fit, Migration, Recorded, Schema, TableSchema, TableTypes};
 pub use sliced::SlicedTable;
 pub use state::{OperatorState, Snapshot, SnapshotPart};

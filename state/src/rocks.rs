@@ -1,38 +1,25 @@
 //! The RocksDB backend: one database per operator and subtask, used as scratch behind its tables.
 //!
 //! # Place
-//! [`OperatorState`](crate::OperatorState) opens a database in the directory it is given; restoring
-//! reads the checkpoints of earlier ones, without changing them.
+//! [`OperatorState`](crate::OperatorState) opens a database in the directory it is given.
 //!
 //! # Invariants
-//! * I1 There is no write-ahead log: what is durable is a checkpoint, never the database itself.
-//! * I2 A checkpoint holds every write that came before it, and its files never change again.
-//!
-//! # Layout
-//! In the directory, `db/` is the database and `snapshot-N/` its checkpoints, to be moved away. To
-//! RocksDB's own files a checkpoint adds a seal.
+//! * I1 There is no write-ahead log, and nothing is durable: snapshots are made of changes
+//!   ([`changes`](crate::changes)), not of the database.
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::PathBuf;
 
-use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, ErrorKind, InfoLogger, IteratorMode, LogLevel,
-    Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, InfoLogger, IteratorMode, LogLevel, Options,
+    ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use crate::buffer::EntryBuffer;
 use crate::error::{Result, StateError};
-use crate::key_group::{KeyGroup, KeyGroupCount, KeyGroupRange};
-use crate::state_key::{Namespace, StateKey, TableId, prefix};
-use crate::store::{Prefix, SpillStore, Visit};
-
-mod seal;
-
-/// The file that makes a directory a RocksDB database.
-const CURRENT: &str = "CURRENT";
+use crate::store::{Prefix, SpillStore, Visit, VisitPlace};
 
 /// Bloom filters spend this many bits on each key: one miss in a hundred reads a block.
 const BLOOM_BITS: f64 = 10.0;
@@ -76,18 +63,11 @@ impl fmt::Debug for RocksShared {
 pub(crate) struct RocksStore {
     db: DB,
     writes: WriteOptions,
-    directory: PathBuf,
-    count: KeyGroupCount,
-    snapshots: AtomicU64,
 }
 
 impl RocksStore {
     /// Opens an empty database in `directory`, deleting what an earlier one left there.
-    pub(crate) fn open(
-        directory: PathBuf,
-        shared: &RocksShared,
-        count: KeyGroupCount,
-    ) -> Result<Self> {
+    pub(crate) fn open(directory: PathBuf, shared: &RocksShared) -> Result<Self> {
         let io = |error| StateError::io(&directory, error);
         if fs::exists(&directory).map_err(io)? {
             fs::remove_dir_all(&directory).map_err(io)?;
@@ -102,11 +82,14 @@ impl RocksStore {
         tables.set_cache_index_and_filter_blocks(true);
         tables.set_bloom_filter(BLOOM_BITS, false);
         options.set_block_based_table_factory(&tables);
-        let db = DB::open(&options, directory.join("db")).map_err(failed)?;
+        // A column that is not named here cannot be named later.
+        let column = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+        let db = DB::open_cf_descriptors(&options, directory.join("db"), [column]);
+        let db = db.map_err(failed)?;
         let mut writes = WriteOptions::default();
         writes.disable_wal(true);
         tracing::debug!(directory = %directory.display(), "opened a database for state");
-        Ok(RocksStore { db, writes, directory, count, snapshots: AtomicU64::new(0) })
+        Ok(RocksStore { db, writes })
     }
 }
 
@@ -118,6 +101,20 @@ impl SpillStore for RocksStore {
             value.extend_from_slice(found);
         }
         Ok(found.is_some())
+    }
+
+    fn read_sorted(&self, keys: &[&[u8]], f: &mut VisitPlace<'_>) -> Result<()> {
+        let Some(column) = self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME) else {
+            return Err(StateError::RocksDb("the database has no default column".to_owned()));
+        };
+        let is_sorted = true;
+        let found = self.db.batched_multi_get_cf(&column, keys, is_sorted);
+        for (place, value) in found.into_iter().enumerate() {
+            if let Some(value) = value.map_err(failed)? {
+                f(place, &value)?;
+            }
+        }
+        Ok(())
     }
 
     fn write(&self, entries: &mut EntryBuffer) -> Result<()> {
@@ -142,15 +139,6 @@ impl SpillStore for RocksStore {
 
     fn scan(&self, start: &[u8], end: &[u8], f: &mut Visit<'_>) -> Result<()> {
         scan(&self.db, start, end, f)
-    }
-
-    fn checkpoint(&self) -> Result<PathBuf> {
-        let number = self.snapshots.fetch_add(1, Ordering::Relaxed);
-        let path = self.directory.join(format!("snapshot-{number}"));
-        let checkpoint = Checkpoint::new(&self.db).map_err(failed)?;
-        checkpoint.create_checkpoint(&path).map_err(failed)?;
-        seal::write(&path, self.count)?;
-        Ok(path)
     }
 }
 
@@ -184,28 +172,6 @@ fn scan(db: &DB, start: &[u8], end: &[u8], f: &mut Visit<'_>) -> Result<()> {
         f(&key, &value)?;
     }
     Ok(())
-}
-
-/// The number of key groups of a checkpoint; an error if it is none, or visibly damaged.
-pub(crate) fn check_directory(path: &Path) -> Result<KeyGroupCount> {
-    seal::check(path)
-}
-
-/// Calls `f` with every entry of a checkpoint whose key group is in `range`, in order.
-pub(crate) fn for_each(
-    path: &Path,
-    range: KeyGroupRange,
-    f: &mut dyn FnMut(StateKey<'_>, &[u8]) -> Result<()>,
-) -> Result<()> {
-    if range.is_empty() {
-        return Ok(());
-    }
-    let damaged = |error| failed(error).in_file(path);
-    let db = DB::open_for_read_only(&options()?, path, false).map_err(damaged)?;
-    let bound = |group| prefix(KeyGroup::new(group), TableId(0), Namespace(i64::MIN, i64::MIN));
-    let (start, end) = (bound(range.start), bound(range.end));
-    scan(&db, &start, &end, &mut |key, value| f(StateKey::decode(key)?, value))
-        .map_err(|error| error.in_file(path))
 }
 
 fn failed(error: rocksdb::Error) -> StateError {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::budget::Share;
+use crate::changes::Changes;
 use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
 use crate::schema::TableTypes;
@@ -26,6 +27,11 @@ pub struct SlicedTable<K, V> {
     /// Counts the calls that ask for a slice.
     clock: u64,
     restored: u64,
+    changes: Option<Changes>,
+    /// Whether something of a snapshot is still to be logged.
+    is_sweeping: bool,
+    /// Slices that were dropped, as they were when a snapshot was taken of them.
+    dropped: Vec<Table<K, V>>,
 }
 
 struct Slice<K, V> {
@@ -39,7 +45,22 @@ impl<K: Key, V: Data> StateTable for SlicedTable<K, V> {
     }
 
     fn sweep(&mut self, budget: &mut usize) -> Result<()> {
-        self.slices.values_mut().try_for_each(|slice| slice.table.sweep(budget))
+        while let Some(table) = self.dropped.last_mut().filter(|_| *budget > 0) {
+            if table.sweep_some(budget)? {
+                self.dropped.pop();
+            }
+        }
+        let slices = self.slices.values_mut().map(|slice| &mut slice.table);
+        for table in slices.filter(|table| table.is_sweeping()) {
+            if *budget == 0 || !table.sweep_some(budget)? {
+                return Ok(());
+            }
+        }
+        if self.is_sweeping && self.dropped.is_empty() {
+            self.is_sweeping = false;
+            self.changes.iter().for_each(Changes::table_done);
+        }
+        Ok(())
     }
 
     fn types(&self) -> TableTypes {
@@ -48,8 +69,17 @@ impl<K: Key, V: Data> StateTable for SlicedTable<K, V> {
 }
 
 impl<K: Key, V: Data> SlicedTable<K, V> {
-    pub(crate) fn new(region: Region, share: Option<Share>) -> Self {
-        SlicedTable { slices: BTreeMap::new(), region, share, clock: 0, restored: 0 }
+    pub(crate) fn new(region: Region, share: Option<Share>, changes: Option<Changes>) -> Self {
+        SlicedTable {
+            slices: BTreeMap::new(),
+            region,
+            share,
+            clock: 0,
+            restored: 0,
+            changes,
+            is_sweeping: false,
+            dropped: Vec::new(),
+        }
     }
 
     /// The table of a namespace, made if there is none.
@@ -58,9 +88,9 @@ impl<K: Key, V: Data> SlicedTable<K, V> {
     /// Logarithmic in the number of namespaces: ask once per run of records of one slice.
     pub fn slice(&mut self, namespace: Namespace) -> &mut Table<K, V> {
         self.clock += 1;
-        let region = &self.region;
+        let (region, changes) = (&self.region, &self.changes);
         let slice = self.slices.entry(namespace).or_insert_with(|| Slice {
-            table: Table::new(Region { namespace, ..region.clone() }, None),
+            table: Table::new(Region { namespace, ..region.clone() }, None, changes.clone()),
             touched: 0,
         });
         slice.touched = self.clock;
@@ -86,7 +116,13 @@ impl<K: Key, V: Data> SlicedTable<K, V> {
     /// If the store cannot be written.
     pub fn drop_slice(&mut self, namespace: Namespace) -> Result<()> {
         match self.slices.remove(&namespace) {
-            Some(mut slice) => slice.table.clear(),
+            Some(mut slice) => {
+                slice.table.clear()?;
+                if slice.table.is_sweeping() {
+                    self.dropped.push(slice.table);
+                }
+                Ok(())
+            }
             None => Ok(()),
         }
     }
@@ -173,12 +209,24 @@ impl<K: Key, V: Data> SlicedTable<K, V> {
         self.slices.values_mut().map(|slice| slice.table.estimated_bytes()).sum()
     }
 
-    /// Adds all entries to a snapshot of the operator's state.
+    /// Adds all entries to a snapshot of the operator's state: from now on what they are is
+    /// logged before it changes.
     ///
     /// # Errors
-    /// If an entry cannot be encoded or the store cannot be written.
+    /// As for [`Table::snapshot_into`].
+    ///
+    /// # Cost
+    /// Constant per slice, unless the sweep of the snapshot before is not complete.
     pub fn snapshot_into(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        self.slices.values_mut().try_for_each(|slice| slice.table.snapshot_into(snapshot))
+        snapshot.entries += self.len() as u64;
+        let Some(changes) = self.changes.clone() else { return Ok(()) };
+        self.sweep(&mut usize::MAX.clone())?;
+        let is_whole = changes.take_superseded(self.region.table);
+        for slice in self.slices.values_mut() {
+            self.is_sweeping |= slice.table.freeze(is_whole)?;
+        }
+        snapshot.tables += usize::from(self.is_sweeping);
+        Ok(())
     }
 
     /// Adds an entry of a snapshot; its namespace must not have its key yet.

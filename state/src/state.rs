@@ -1,23 +1,23 @@
 //! `OperatorState`: one operator's state in one subtask: its tables, snapshots and restoring.
 //!
 //! A snapshot is taken in three steps, without anything else in between: [`begin_snapshot`], then
-//! `snapshot_into` of every table, then [`finish_snapshot`].
+//! `snapshot_into` of every table, then [`finish_snapshot`]. It is complete when the tables have
+//! been swept ([`StateTable::sweep`]) often enough, while they go on being used.
 //!
 //! [`begin_snapshot`]: OperatorState::begin_snapshot
 //! [`finish_snapshot`]: OperatorState::finish_snapshot
+//! [`StateTable::sweep`]: crate::StateTable::sweep
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::backend::BackendConfig;
 use crate::budget::{Budget, Share};
-use crate::buffer::EntryBuffer;
+use crate::changes::{ChangeStream, Changes};
 use crate::data::{Data, Key};
 use crate::error::Result;
 use crate::hash::hash_part;
 use crate::key_group::{KeyGroupCount, KeyGroupRange};
-use crate::portable::PortableWriter;
 use crate::restore::RestoreSource;
 use crate::schema::{Plan, TableTypes};
 use crate::sliced::SlicedTable;
@@ -34,27 +34,26 @@ pub struct OperatorState {
     store: Option<Arc<dyn SpillStore>>,
     budget: Option<Arc<Budget>>,
     tables: BTreeMap<TableId, TableTypes>,
+    changes: Option<Changes>,
 }
 
 /// A snapshot being taken.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// The entries, where no store holds them.
-    pub(crate) buffer: EntryBuffer,
     /// The number of entries in all.
     pub(crate) entries: u64,
+    /// The tables that have something to be swept.
+    pub(crate) tables: usize,
 }
 
-/// The state of one operator in one subtask at one instant.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+/// What an operator hands over at a barrier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SnapshotPart {
-    /// No entry at all.
+    /// It has no state.
     #[default]
-    Empty,
-    /// The entries in the portable format.
-    Portable(Vec<u8>),
-    /// A directory with a RocksDB checkpoint, to be moved to where checkpoints are kept.
-    Directory(PathBuf),
+    Stateless,
+    /// Its state is what its [`ChangeStream`] has given up to the end of this epoch.
+    Epoch(u64),
 }
 
 impl OperatorState {
@@ -67,7 +66,7 @@ impl OperatorState {
             BackendConfig::Memory => Ok(Self::with_store(None, range, count)),
             #[cfg(feature = "rocksdb")]
             BackendConfig::RocksDb { directory, memory_bytes, shared } => {
-                let store = crate::rocks::RocksStore::open(directory, &shared, count)?;
+                let store = crate::rocks::RocksStore::open(directory, &shared)?;
                 Ok(Self::with_store(Some((Arc::new(store), memory_bytes)), range, count))
             }
         }
@@ -81,7 +80,20 @@ impl OperatorState {
     ) -> Self {
         let (store, budget) =
             store.map(|(store, memory_bytes)| (store, Arc::new(Budget::new(memory_bytes)))).unzip();
-        OperatorState { range, count, store, budget, tables: BTreeMap::new() }
+        let changes = Some(Changes::new(range));
+        OperatorState { range, count, store, budget, tables: BTreeMap::new(), changes }
+    }
+
+    /// Keeps no account of what changes: no snapshot will be taken. To be called before any table
+    /// is made.
+    pub fn without_snapshots(mut self) -> Self {
+        self.changes = None;
+        self
+    }
+
+    /// Where what changes comes out; none without snapshots.
+    pub fn stream(&self) -> Option<Arc<ChangeStream>> {
+        self.changes.as_ref().map(Changes::stream)
     }
 
     /// The key groups whose state this is.
@@ -95,7 +107,7 @@ impl OperatorState {
     /// If the operator has a table of this id already.
     pub fn table<K: Key, V: Data>(&mut self, id: TableId) -> Table<K, V> {
         let (region, share) = self.register(id, TableTypes::of::<K, V>());
-        Table::new(region, share)
+        Table::new(region, share, self.changes.clone())
     }
 
     /// A table of parts of keys' state: the entries of a map or list, say. A part's hash is
@@ -107,7 +119,7 @@ impl OperatorState {
         let (region, share) = self.register(id, TableTypes::of::<(K, P), V>());
         let hash_of =
             |(key, part): &(K, P), count| Ok(hash_part(crate::hash_key(key)?, part, count)?);
-        Table::hashed_by(hash_of, region, share)
+        Table::hashed_by(hash_of, region, share, self.changes.clone())
     }
 
     /// A table by slices.
@@ -116,7 +128,7 @@ impl OperatorState {
     /// If the operator has a table of this id already.
     pub fn sliced<K: Key, V: Data>(&mut self, id: TableId) -> SlicedTable<K, V> {
         let (region, share) = self.register(id, TableTypes::of::<K, V>());
-        SlicedTable::new(region, share)
+        SlicedTable::new(region, share, self.changes.clone())
     }
 
     fn register(&mut self, id: TableId, types: TableTypes) -> (Region, Option<Share>) {
@@ -142,26 +154,25 @@ impl OperatorState {
     }
 
     /// Ends a snapshot that every table has been added to.
-    ///
-    /// # Errors
-    /// If RocksDB cannot write its checkpoint.
-    pub fn finish_snapshot(&mut self, mut snapshot: Snapshot) -> Result<SnapshotPart> {
-        if snapshot.entries == 0 {
-            return Ok(SnapshotPart::Empty);
+    pub fn finish_snapshot(&mut self, snapshot: Snapshot) -> SnapshotPart {
+        match &self.changes {
+            None => SnapshotPart::Stateless,
+            Some(changes) => {
+                SnapshotPart::Epoch(changes.end_epoch(snapshot.tables, snapshot.entries == 0))
+            }
         }
-        if let Some(store) = &self.store {
-            return Ok(SnapshotPart::Directory(store.checkpoint()?));
-        }
-        let mut writer = PortableWriter::new(self.count);
-        for entry in snapshot.buffer.sorted() {
-            writer.push(entry.state_key, entry.value)?;
-        }
-        Ok(SnapshotPart::Portable(writer.finish()))
+    }
+
+    /// Forgets what snapshots hold of a table: the next one writes all of it. For tables that are
+    /// restored by other means than [`restore`](Self::restore).
+    pub fn supersede(&self, table: TableId) {
+        self.changes.iter().for_each(|changes| changes.supersede(table));
     }
 
     /// Calls `f` with every entry of `parts` that belongs to this subtask's key groups; `f` hands
     /// it to the `restore_entry` of the table it names. Tables are to be made before: values that
-    /// were written under another schema than a table has now are changed on the way.
+    /// were written under another schema than a table has now are changed on the way, and the next
+    /// snapshot writes all of that table.
     ///
     /// # Errors
     /// What `f` returns; `Corrupt` if a part is damaged; `Unsupported` if it was written for
@@ -174,11 +185,16 @@ impl OperatorState {
         for part in parts {
             part.check_key_groups(self.count)?;
             let plans = self.plans(part);
-            part.for_each(self.range, |key, value| match plans.get(&key.table) {
-                None => f(key, value),
-                Some(plan) => f(key, &plan.change(key.table, value)?),
+            plans.keys().for_each(|table| self.supersede(*table));
+            part.for_each(self.range, |key, value| {
+                self.changes.iter().for_each(|changes| changes.count_handed(key.table));
+                match plans.get(&key.table) {
+                    None => f(key, value),
+                    Some(plan) => f(key, &plan.change(key.table, value)?),
+                }
             })?;
         }
+        self.changes.iter().for_each(Changes::end_restore);
         Ok(())
     }
 

@@ -2,10 +2,9 @@
 //!
 //! # Invariants
 //! * I1 One subtask uses a store, from one thread at a time, and a store holds one operator's
-//!   state. It is scratch: what it holds survives a crash only through its checkpoints.
+//!   state. It is scratch: what it holds is gone after a crash.
 //! * I2 A region never reads or writes outside its table, namespace and key group range.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -25,10 +24,17 @@ const ENTRIES_WORTH_A_RANGE: u64 = 32;
 /// What a scan calls with each encoded key and value.
 pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
 
+/// What a reading of some keys calls with the place of a key and its value.
+pub(crate) type VisitPlace<'a> = dyn FnMut(usize, &[u8]) -> Result<()> + 'a;
+
 /// A sorted map from state keys to values outside the tables' memory.
 pub(crate) trait SpillStore: Send + Sync {
     /// Reads the value of `key` into `value`; false if there is none.
     fn read(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool>;
+
+    /// Reads the values of some keys, in ascending order and each once, and calls `f` with the place
+    /// of each that there is, and its value.
+    fn read_sorted(&self, keys: &[&[u8]], f: &mut VisitPlace<'_>) -> Result<()>;
 
     /// Writes all entries of the buffer.
     fn write(&self, entries: &mut EntryBuffer) -> Result<()>;
@@ -41,9 +47,6 @@ pub(crate) trait SpillStore: Send + Sync {
 
     /// Calls `f` with all entries from `start` up to, not including, `end`, in order.
     fn scan(&self, start: &[u8], end: &[u8], f: &mut Visit<'_>) -> Result<()>;
-
-    /// Writes all entries to a new directory that later changes do not touch.
-    fn checkpoint(&self) -> Result<PathBuf>;
 }
 
 /// Where the entries of one table, or one slice of one, lie in an operator's state.

@@ -8,14 +8,19 @@
 //! * I1 An entry in memory is the truth for its key; the store may hold an older value of it.
 //! * I2 `stored` counts the entries in the store, `spilled` those only there. With `spilled` = 0 a
 //!   miss in memory is a miss, and the store is not read.
-//! * I3 An entry that is not `stored` has no value in the store.
+//! * I3 An entry that is not `STORED` has no value in the store.
 //! * I4 The hash given with a key is [`hash_key`](crate::hash_key) of it; in a table of parts,
 //!   [`hash_part`](crate::hash_part).
+//! * I5 Every change of an epoch is in the log of that epoch when the epoch is complete: an entry
+//!   is logged by the sweep after the snapshot, or before that when it changes again, is evicted or
+//!   removed.
 //!
-//! Entries in memory are in order of insertion, except that a removal moves the last entry into
-//! the gap. The order depends on nothing but the calls made; a restored table has another one.
+//! Entries in memory are in order of insertion, except that a removal or an eviction moves the last
+//! entry into the gap. The order depends on nothing but the calls made; a restored table has
+//! another one.
 
 use crate::budget::Share;
+use crate::changes::Changes;
 use crate::codec;
 use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
@@ -25,6 +30,7 @@ use crate::schema::TableTypes;
 use crate::state_key::TableId;
 use crate::store::Region;
 
+mod log;
 mod spill;
 
 /// Keys of a batch whose memory accesses overlap; they fit the first-level cache.
@@ -45,8 +51,19 @@ pub struct Table<K, V> {
     stored: u64,
     spilled: u64,
     size: spill::SizeEstimate,
+    /// Where eviction goes on to look for entries that are not in use.
+    hand: usize,
     /// The hash of a key that comes from a snapshot or from the store.
     hash_of: HashOf<K>,
+    /// Where changes are logged; nowhere if there are no snapshots.
+    changes: Option<Changes>,
+    /// The number of snapshots taken, and one.
+    epoch: u32,
+    sweep: Option<log::Sweep<K, V>>,
+    /// At least how many entries have changed in this epoch, or more.
+    changed: usize,
+    /// Whether a run may have an entry of the table.
+    is_logged: bool,
 }
 
 /// Computes the hash under which a key stands in a table of a job with so many key groups.
@@ -56,11 +73,19 @@ struct Entry<K, V> {
     hash: u64,
     key: K,
     value: V,
-    /// Whether the store lacks this value.
-    dirty: bool,
-    /// Whether the store has a value for this key.
-    stored: bool,
+    /// The epoch of the last change that is not logged; 0 if all are.
+    epoch: u32,
+    flags: u8,
 }
+
+/// The store has a value for the key.
+const STORED: u8 = 1;
+/// The store lacks the value.
+const UNSAVED: u8 = 2;
+/// A run may have the key.
+const LOGGED: u8 = 4;
+/// In use since eviction has looked at it.
+const USED: u8 = 8;
 
 /// A table whatever its types: what the engine does with all tables of an operator.
 pub trait StateTable {
@@ -83,7 +108,10 @@ impl<K: Key, V: Data> StateTable for Table<K, V> {
         self.region.table
     }
 
-    fn sweep(&mut self, _budget: &mut usize) -> Result<()> {
+    fn sweep(&mut self, budget: &mut usize) -> Result<()> {
+        if self.sweep.is_some() && self.sweep_some(budget)? {
+            self.changes.iter().for_each(Changes::table_done);
+        }
         Ok(())
     }
 
@@ -93,11 +121,16 @@ impl<K: Key, V: Data> StateTable for Table<K, V> {
 }
 
 impl<K: Key, V: Data> Table<K, V> {
-    pub(crate) fn new(region: Region, share: Option<Share>) -> Self {
-        Self::hashed_by(|key, _| Ok(crate::hash_key(key)?), region, share)
+    pub(crate) fn new(region: Region, share: Option<Share>, changes: Option<Changes>) -> Self {
+        Self::hashed_by(|key, _| Ok(crate::hash_key(key)?), region, share, changes)
     }
 
-    pub(crate) fn hashed_by(hash_of: HashOf<K>, region: Region, share: Option<Share>) -> Self {
+    pub(crate) fn hashed_by(
+        hash_of: HashOf<K>,
+        region: Region,
+        share: Option<Share>,
+        changes: Option<Changes>,
+    ) -> Self {
         Table {
             hash_of,
             entries: Vec::new(),
@@ -107,6 +140,12 @@ impl<K: Key, V: Data> Table<K, V> {
             stored: 0,
             spilled: 0,
             size: spill::SizeEstimate::default(),
+            hand: 0,
+            changes,
+            epoch: 1,
+            sweep: None,
+            changed: 0,
+            is_logged: false,
         }
     }
 
@@ -126,9 +165,7 @@ impl<K: Key, V: Data> Table<K, V> {
             Some(position) => position,
             None => self.admit(hash, key, init)?,
         };
-        let entry = &mut self.entries[position];
-        entry.dirty = true;
-        Ok(f(&mut entry.value))
+        Ok(f(&mut self.changing(position)?.value))
     }
 
     /// Like [`update`](Table::update) for every key of a batch, in order: `key_of(i)` has hash
@@ -150,6 +187,9 @@ impl<K: Key, V: Data> Table<K, V> {
     where
         K: 'a,
     {
+        if self.spilled > 0 {
+            self.fetch_batch(hashes, &key_of)?;
+        }
         if self.entries.len() <= CACHED_ENTRIES {
             for (i, &hash) in hashes.iter().enumerate() {
                 self.update(hash, key_of(i), &mut init, |value| f(i, value))?;
@@ -163,10 +203,9 @@ impl<K: Key, V: Data> Table<K, V> {
                 let i = chunk * LANES + lane;
                 let key = key_of(i);
                 // Inserting moves no entry, so candidates stay where they are.
-                match self.entries.get_mut(candidate as usize) {
+                match self.entries.get(candidate as usize) {
                     Some(entry) if entry.key == *key => {
-                        entry.dirty = true;
-                        f(i, &mut entry.value);
+                        f(i, &mut self.changing(candidate as usize)?.value);
                     }
                     _ => self.update(hash, key, &mut init, |value| f(i, value))?,
                 }
@@ -188,7 +227,9 @@ impl<K: Key, V: Data> Table<K, V> {
                 None => return Ok(None),
             },
         };
-        Ok(Some(&self.entries[position].value))
+        let entry = &mut self.entries[position];
+        entry.flags |= USED;
+        Ok(Some(&entry.value))
     }
 
     /// Sets the value of `key`.
@@ -204,8 +245,7 @@ impl<K: Key, V: Data> Table<K, V> {
                 self.admit(hash, key, take)?
             }
         };
-        let entry = &mut self.entries[position];
-        entry.dirty = true;
+        let entry = self.changing(position)?;
         if let Some(value) = value {
             entry.value = value;
         }
@@ -224,14 +264,12 @@ impl<K: Key, V: Data> Table<K, V> {
                 None => return Ok(None),
             },
         };
-        if self.entries[position].stored {
+        if self.entries[position].flags & STORED > 0 {
             self.region.remove(hash, key)?;
             self.stored -= 1;
         }
-        let last = self.entries.len() - 1;
-        let Self { entries, index, .. } = self;
-        index.swap_remove(position, last, |position| entries[position].hash);
-        Ok(Some(self.entries.swap_remove(position).value))
+        self.log_removal(position)?;
+        Ok(Some(self.take_out(position)?.value))
     }
 
     /// Calls `f` once with every key, its hash and its value: first those in memory, in their
@@ -261,8 +299,10 @@ impl<K: Key, V: Data> Table<K, V> {
     /// # Errors
     /// If the store cannot be written.
     pub fn clear(&mut self) -> Result<()> {
+        self.log_clearing();
         self.entries.clear();
         self.index.clear();
+        self.hand = 0;
         if self.stored > 0 {
             self.region.remove_all(self.stored)?;
         }
@@ -283,6 +323,26 @@ impl<K: Key, V: Data> Table<K, V> {
     /// Whether there is no entry, in memory or not.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.spilled == 0
+    }
+
+    /// The entry at a position, which is about to change.
+    #[inline]
+    fn changing(&mut self, position: usize) -> Result<&mut Entry<K, V>> {
+        if self.entries[position].epoch != self.epoch {
+            self.begin_change(position)?;
+        }
+        let entry = &mut self.entries[position];
+        entry.flags |= UNSAVED | USED;
+        Ok(entry)
+    }
+
+    /// Takes an entry out of memory. The last one fills the gap.
+    fn take_out(&mut self, position: usize) -> Result<Entry<K, V>> {
+        let last = self.entries.len() - 1;
+        self.log_before_move(last, position)?;
+        let Self { entries, index, .. } = self;
+        index.swap_remove(position, last, |position| entries[position].hash);
+        Ok(self.entries.swap_remove(position))
     }
 
     #[inline]
@@ -312,8 +372,8 @@ impl<K: Key, V: Data> Table<K, V> {
                 hash,
                 key: key.clone(),
                 value: init(),
-                dirty: true,
-                stored: false,
+                epoch: 0,
+                flags: UNSAVED | USED,
             }),
         }
     }

@@ -1,15 +1,18 @@
 //! What the tests of this crate share: random numbers, a store in memory, all backends.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::backend::BackendConfig;
 use crate::buffer::EntryBuffer;
-use crate::error::{Result, StateError};
+use crate::changes::StreamItem;
+use crate::error::Result;
 use crate::key_group::{KeyGroupCount, KeyGroupRange};
-use crate::state::OperatorState;
-use crate::store::{Prefix, SpillStore, Visit};
+use crate::portable::{PortableReader, PortableWriter};
+use crate::restore::{LimitedRun, RestoreSource, RunMerge};
+use crate::runs::RunSet;
+use crate::state::{OperatorState, SnapshotPart};
+use crate::store::{Prefix, SpillStore, Visit, VisitPlace};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 pub(crate) struct SplitMix(pub(crate) u64);
@@ -50,6 +53,15 @@ impl SpillStore for MapStore {
         Ok(found.is_some())
     }
 
+    fn read_sorted(&self, keys: &[&[u8]], f: &mut VisitPlace<'_>) -> Result<()> {
+        assert!(keys.is_sorted());
+        for (place, key) in keys.iter().enumerate() {
+            let value = self.map().get(*key).cloned();
+            value.map_or(Ok(()), |value| f(place, &value))?;
+        }
+        Ok(())
+    }
+
     fn write(&self, entries: &mut EntryBuffer) -> Result<()> {
         let mut map = self.map();
         for entry in entries.sorted() {
@@ -76,9 +88,63 @@ impl SpillStore for MapStore {
         let map = self.map();
         map.range(start.to_owned()..end.to_owned()).try_for_each(|(key, value)| f(key, value))
     }
+}
 
-    fn checkpoint(&self) -> Result<PathBuf> {
-        Err(StateError::Unsupported("the store in memory has no directory".to_owned()))
+/// The runs that an operator's changes have become, as those who write them keep them.
+#[derive(Default)]
+pub(crate) struct Writer {
+    runs: RunSet<LimitedRun>,
+    complete: u64,
+}
+
+impl Writer {
+    /// One that goes on from a snapshot.
+    pub(crate) fn restored(parts: &[RestoreSource], range: KeyGroupRange) -> Self {
+        let mut writer = Writer::default();
+        for (run, limit) in parts.iter().flat_map(RestoreSource::runs) {
+            let limit = KeyGroupRange::new(
+                limit.start.max(range.start),
+                limit.end.min(range.end).max(limit.start.max(range.start)),
+            );
+            writer.runs.add(0, run.length(), (run.clone(), limit));
+        }
+        writer
+    }
+
+    /// Takes what a stream has to give.
+    pub(crate) fn take(&mut self, state: &OperatorState, count: KeyGroupCount) {
+        let stream = state.stream().expect("snapshots are taken");
+        while let Some(item) = stream.take() {
+            match item {
+                StreamItem::Changes(epoch, log) => {
+                    if let Some(bytes) = log.into_run(count).expect("encodes") {
+                        let run = PortableReader::of_bytes(&bytes).expect("opens");
+                        let all = KeyGroupRange::all(count);
+                        self.runs.add(epoch, bytes.len() as u64, (run, all));
+                    }
+                }
+                StreamItem::Emptied(epoch) => self.runs.empty(epoch),
+                StreamItem::Complete(epoch) => self.complete = epoch,
+            }
+        }
+        while let Some(plan) = self.runs.plan(self.complete) {
+            let writer = PortableWriter::new(count);
+            let mut merge =
+                RunMerge::new(&plan.runs, plan.lies_over_nothing, writer).expect("opens");
+            while !merge.step(100).expect("reads") {}
+            let merged = merge.finish().expect("memory").map(|bytes| {
+                let run = PortableReader::of_bytes(&bytes).expect("opens");
+                (bytes.len() as u64, (run, KeyGroupRange::all(count)))
+            });
+            assert!(self.runs.replace(&plan, merged));
+        }
+    }
+
+    /// The snapshot of an epoch, which is complete.
+    pub(crate) fn snapshot(&self, part: SnapshotPart) -> RestoreSource {
+        let SnapshotPart::Epoch(epoch) = part else { panic!("there is state") };
+        assert!(self.complete >= epoch, "epoch {epoch} is not complete");
+        RestoreSource::new(self.runs.up_to(epoch).cloned().collect())
     }
 }
 

@@ -11,6 +11,9 @@ use crate::objects::Objects;
 use crate::repository::tests::{ID, numbers, options, publish};
 use crate::{CheckpointId, CheckpointStore, Error, ErrorKind, Repository, StoreOptions};
 
+mod faults;
+mod model;
+
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().expect("a scratch directory")
 }

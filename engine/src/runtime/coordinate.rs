@@ -15,7 +15,7 @@ use thalweg_checkpoint::{
 use super::clock::{Clock, wall_clock_millis};
 use super::savepoints::Savepoints;
 use super::worker::Worker;
-use super::writer::write_captures;
+use super::writer::CheckpointWriter;
 use super::{Observer, SharedStore, StopSignal, lock, worker_of};
 use crate::deploy::{Committers, Deployment};
 use crate::error::{Error, Result};
@@ -23,6 +23,7 @@ use crate::options::JobConfig;
 use crate::park::{Parker, Waker};
 use crate::progress::{JobMetrics, Progress, RunOutcome, RunReport};
 use crate::sink::Committable;
+use crate::state_writer::StateWriter;
 use crate::subtask::{Control, Subtask};
 
 /// How often progress is shown and the stop signal is looked at.
@@ -79,7 +80,7 @@ impl Run<'_> {
         parkers: Vec<Parker>,
         observer: Observer<'_>,
     ) -> Result<RunReport> {
-        let Deployment { subtasks, sources, metrics, tables } = deployment;
+        let Deployment { subtasks, sources, metrics, state, tables } = deployment;
         self.records = tables.complete(std::mem::take(&mut self.records));
         let coordinator = Coordinator::new(
             CoordinatorConfig {
@@ -100,7 +101,8 @@ impl Run<'_> {
                 worker_of(subtask.id.task as usize, subtask.id.index as usize, parkers.len());
             workers[worker].push(subtask);
         }
-        let threads = self.spawn(workers, parkers)?;
+        let writer = StateWriter::new(state, self.first_id, self.config.key_groups);
+        let threads = self.spawn(workers, parkers, writer)?;
         let ended = self.coordinate(coordinator, &threads, &metrics, observer);
         if ended.is_err() {
             threads.cancel();
@@ -109,7 +111,12 @@ impl Run<'_> {
         ended
     }
 
-    fn spawn(&self, workers: Vec<Vec<Subtask>>, parkers: Vec<Parker>) -> Result<Threads> {
+    fn spawn(
+        &self,
+        workers: Vec<Vec<Subtask>>,
+        parkers: Vec<Parker>,
+        state: StateWriter,
+    ) -> Result<Threads> {
         let (report, reports) = unbounded();
         let (writer, requests) = unbounded();
         let is_cancelled = Arc::new(AtomicBool::new(false));
@@ -121,9 +128,15 @@ impl Run<'_> {
             aborted: Arc::default(),
         };
         let (store, reports) = (self.store.clone(), report.clone());
-        let aborted = threads.aborted.clone();
+        let checkpoint_writer = CheckpointWriter {
+            requests,
+            reports: report.clone(),
+            writer: state,
+            store,
+            aborted: threads.aborted.clone(),
+        };
         threads.start("checkpoint-writer".to_owned(), move || {
-            let write = || write_captures(&requests, &reports, store.as_ref(), &aborted);
+            let write = || checkpoint_writer.run();
             if catch_unwind(AssertUnwindSafe(write)).is_err() {
                 let error = Error::bug("the checkpoint writer panicked, see the message above");
                 let _ = reports.send(Report::Failed(error));

@@ -13,10 +13,10 @@ use thalweg_checkpoint::SubtaskId;
 
 use super::clock::Clock;
 use super::coordinate::Report;
-use super::writer::WriteRequest;
 use crate::decider::RoundRobin;
 use crate::error::{Error, Result};
 use crate::park::Parker;
+use crate::state_writer::WriteRequest;
 use crate::subtask::{Control, Effect, Next, Subtask};
 use crate::time::ProcessingTime;
 

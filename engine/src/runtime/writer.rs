@@ -1,96 +1,85 @@
-//! The checkpoint writer: a thread that makes captures durable and acknowledges them.
+//! The checkpoint writer: a thread that makes captures durable and acknowledges them, and merges
+//! runs when there is nothing else to do.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
-use thalweg_checkpoint::{
-    CheckpointStore, OperatorPart, Run, SubtaskAck, SubtaskId, SubtaskSnapshot,
-};
-use thalweg_state::SnapshotPart;
+use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
+use thalweg_checkpoint::CheckpointId;
 
 use super::coordinate::Report;
 use super::{SharedStore, lock};
-use crate::error::{Error, Result};
-use crate::subtask::Capture;
+use crate::error::Result;
+use crate::state_writer::{StateWriter, WriteRequest};
 
-/// A capture to be made durable.
-pub(crate) struct WriteRequest {
-    pub(crate) subtask: SubtaskId,
-    pub(crate) key_groups: (u16, u16),
-    pub(crate) capture: Box<Capture>,
+/// Bytes of a merged run between two looks at what else there is to do.
+const MERGED_AT_A_TIME: u64 = 1 << 20;
+
+/// The checkpoint writer's thread.
+pub(crate) struct CheckpointWriter {
+    pub(crate) requests: Receiver<WriteRequest>,
+    pub(crate) reports: Sender<Report>,
+    pub(crate) writer: StateWriter,
+    pub(crate) store: Option<SharedStore>,
+    /// The newest checkpoint that was given up: its captures need not be acknowledged.
+    pub(crate) aborted: Arc<AtomicU64>,
 }
 
-impl WriteRequest {
-    /// Removes what the capture left in the working directory.
-    fn discard(self) {
-        for (_, part, _) in self.capture.operators {
-            if let SnapshotPart::Directory(dir) = part {
-                // What stays is removed when the directory is opened the next time.
-                let _ = std::fs::remove_dir_all(dir);
+impl CheckpointWriter {
+    /// Writes until all workers have gone, or something cannot be written.
+    pub(crate) fn run(mut self) {
+        let (poke, pokes) = bounded(1);
+        for stream in self.writer.streams() {
+            let poke = poke.clone();
+            // One poke that waits is enough.
+            let wake = move || {
+                let _ = poke.try_send(());
+            };
+            stream.set_waker(Arc::new(wake));
+        }
+        let mut is_merging = false;
+        loop {
+            let at_once = if is_merging { after(Duration::ZERO) } else { never() };
+            select! {
+                recv(self.requests) -> request => match request {
+                    Ok(request) => self.writer.add(request),
+                    Err(_) => return,
+                },
+                recv(pokes) -> _ => {}
+                recv(at_once) -> _ => {}
+            }
+            self.requests.try_iter().for_each(|request| self.writer.add(request));
+            match self.work() {
+                Ok(more) => is_merging = more,
+                Err(error) => {
+                    let _ = self.reports.send(Report::Failed(error));
+                    return;
+                }
             }
         }
     }
-}
 
-/// Writes captures until all workers have gone.
-///
-/// Captures of checkpoints up to `aborted` are dropped: a slow disk catches up instead of writing
-/// what nobody waits for.
-pub(crate) fn write_captures(
-    requests: &Receiver<WriteRequest>,
-    reports: &Sender<Report>,
-    store: Option<&SharedStore>,
-    aborted: &AtomicU64,
-) {
-    for request in requests {
-        if request.capture.id.0 <= aborted.load(Ordering::Relaxed) {
-            request.discard();
-            continue;
+    /// Does what can be done; true if there is something left to merge.
+    fn work(&mut self) -> Result<bool> {
+        self.writer.abort(CheckpointId(self.aborted.load(Ordering::Relaxed)));
+        let Some(store) = &self.store else {
+            self.acknowledge();
+            return Ok(false);
+        };
+        while self.writer.prepare()? {
+            self.writer.write(&mut **lock(store))?;
         }
-        let written = match store {
-            None => acknowledge(request, |_, _| Ok(None)),
-            Some(store) => write_capture(request, &mut **lock(store)),
-        };
-        let report = match written {
-            Ok(ack) => Report::Ack(ack),
-            Err(error) => Report::Failed(error),
-        };
-        if reports.send(report).is_err() {
-            return;
+        self.writer.write(&mut **lock(store))?;
+        let is_merging = self.writer.merge(MERGED_AT_A_TIME, &mut **lock(store))?;
+        self.acknowledge();
+        Ok(is_merging)
+    }
+
+    fn acknowledge(&mut self) {
+        while let Some(ack) = self.writer.poll_ack() {
+            // A coordinator that has gone is not waiting.
+            let _ = self.reports.send(Report::Ack(ack));
         }
     }
-}
-
-/// Writes the parts of one capture and returns what the coordinator is told of it.
-pub(crate) fn write_capture(
-    request: WriteRequest,
-    store: &mut dyn CheckpointStore,
-) -> Result<SubtaskAck> {
-    let id = request.capture.id;
-    let (subtask, key_groups) = (request.subtask, request.key_groups);
-    acknowledge(request, |operator, part| {
-        let name = thalweg_checkpoint::part_name(subtask, operator);
-        match part {
-            SnapshotPart::Empty => Ok(None),
-            SnapshotPart::Portable(bytes) => {
-                Ok(Some(Run { file: store.write_part(id, &name, &bytes)?, key_groups }))
-            }
-            SnapshotPart::Directory(_) => Err(Error::bug("a directory is no part of a checkpoint")),
-        }
-    })
-}
-
-fn acknowledge(
-    request: WriteRequest,
-    mut write: impl FnMut(&str, SnapshotPart) -> Result<Option<Run>>,
-) -> Result<SubtaskAck> {
-    let WriteRequest { subtask, key_groups, capture } = request;
-    let Capture { id, operators, splits, committables, counters } = *capture;
-    let mut parts = Vec::with_capacity(operators.len());
-    for (operator, part, watermark) in operators {
-        let runs = write(&operator, part)?.into_iter().collect();
-        parts.push(OperatorPart { operator, runs, key_groups, watermark });
-    }
-    let payload = SubtaskSnapshot { operators: parts, splits, committables, counters };
-    Ok(SubtaskAck { subtask, id, payload })
 }

@@ -24,7 +24,7 @@ use crate::graph::{ExecutionPlan, JobGraph};
 use crate::park::Waker;
 use crate::planted::planted;
 use crate::progress::JobMetrics;
-use crate::runtime::{WriteRequest, write_capture};
+use crate::state_writer::{StateWriter, WriteRequest};
 use crate::subtask::{Control, Effect, Next, Subtask};
 use crate::time::ProcessingTime;
 
@@ -65,6 +65,7 @@ pub(super) struct Attempt<'a> {
     control: Mailbox<(SubtaskId, Control)>,
     reports: Mailbox<Report>,
     writes: Vec<WriteRequest>,
+    writer: StateWriter,
     commands: VecDeque<Command>,
     published: Option<CheckpointId>,
     may_crash: bool,
@@ -119,7 +120,8 @@ impl<'a> Attempt<'a> {
             is_checkpointed: true,
             external: External::new(external.executor()),
         })?;
-        let Deployment { subtasks, sources, metrics, tables } = deployment;
+        let Deployment { subtasks, sources, metrics, state, tables } = deployment;
+        let first_id = first_id(restored.as_ref(), Some(&world.store));
         let coordinator = Coordinator::new(
             CoordinatorConfig {
                 interval_ms: plan.interval_ms,
@@ -127,7 +129,7 @@ impl<'a> Attempt<'a> {
                 resend_ms: 150,
                 subtasks: subtasks.iter().map(|subtask| subtask.id).collect(),
                 sources,
-                first_id: first_id(restored.as_ref(), Some(&world.store)),
+                first_id,
                 pending_commits: Vec::new(),
             },
             world.now.millis(),
@@ -147,6 +149,7 @@ impl<'a> Attempt<'a> {
             control: Mailbox::new(),
             reports: Mailbox::new(),
             writes: Vec::new(),
+            writer: StateWriter::new(state, first_id, key_groups),
             commands: VecDeque::new(),
             published: None,
             may_crash: crashes < plan.crashes,
@@ -303,20 +306,37 @@ impl<'a> Attempt<'a> {
         true
     }
 
-    /// Makes one capture durable.
+    /// Takes a capture, writes what there is to write, and acknowledges what is durable.
     fn write(&mut self, world: &mut World) -> bool {
-        if self.writes.is_empty() {
-            return false;
+        let has_taken = !self.writes.is_empty();
+        if has_taken {
+            let chosen = world.random.below(self.writes.len());
+            self.writer.add(self.writes.swap_remove(chosen));
         }
-        let request = self.writes.swap_remove(world.random.below(self.writes.len()));
-        let (subtask, id) = (request.subtask, request.capture.id);
-        let report = match write_capture(request, &mut world.store) {
-            Ok(ack) => Report::Ack(ack),
-            Err(_) => Report::Decline(subtask, id),
-        };
         let how = self.unreliable();
-        self.reports.send(report, how, world.now, &mut world.random);
-        true
+        let written = self.write_runs(world);
+        let mut has_answered = false;
+        if written.is_err() {
+            // Those whose runs are not written decline; the runs are written another time.
+            for request in self.writer.take_waiting() {
+                let report = Report::Decline(request.subtask, request.capture.id);
+                self.reports.send(report, how, world.now, &mut world.random);
+            }
+        }
+        while let Some(ack) = self.writer.poll_ack() {
+            has_answered = true;
+            self.reports.send(Report::Ack(ack), how, world.now, &mut world.random);
+        }
+        has_taken || has_answered || written.is_err()
+    }
+
+    fn write_runs(&mut self, world: &mut World) -> Result<()> {
+        while self.writer.prepare()? {}
+        self.writer.write(&mut world.store)?;
+        if world.random.is_chosen(50) {
+            self.writer.merge(1 + world.random.below(2_000) as u64, &mut world.store)?;
+        }
+        Ok(())
     }
 
     /// Carries out the next command to the driver.

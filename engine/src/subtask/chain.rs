@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use thalweg_checkpoint::{Barrier, CheckpointId};
-use thalweg_state::SnapshotPart;
+use thalweg_state::{ChangeStream, SnapshotPart};
 
 use super::erased::{ErasedOperator, ErasedOutputs, PORTS};
 use super::output::ErasedGate;
@@ -66,6 +66,10 @@ pub(crate) struct ChainNode {
     /// True if its snapshot is part of a cut: a sink's always, to be committed; state only where
     /// somebody keeps it.
     pub(crate) is_captured: bool,
+    /// Where the changes of its state go.
+    pub(crate) stream: Option<Arc<ChangeStream>>,
+    /// True if its tables may have entries of the last snapshot that are to be handed over.
+    is_sweeping: bool,
 }
 
 impl ChainNode {
@@ -92,6 +96,8 @@ impl ChainNode {
             notified: None,
             rolled: Vec::new(),
             is_captured: true,
+            stream: None,
+            is_sweeping: false,
         }
     }
 
@@ -465,11 +471,43 @@ impl Chain {
             let mut context = SnapshotContext::new(id);
             if node.is_captured {
                 guard(&node.name, || node.operator.snapshot(&mut context))?;
+                node.is_sweeping = matches!(context.part, SnapshotPart::Epoch(_));
             }
             Ok((context.part, context.committables))
         };
         self.nodes.iter_mut().map(snapshot).collect()
     }
+
+    /// Hands over up to `entries` entries of each operator's last snapshot.
+    pub(crate) fn sweep(&mut self, entries: usize) -> Result<Swept> {
+        let mut swept = Swept::All;
+        for node in self.nodes.iter_mut().filter(|node| node.is_sweeping) {
+            if node.stream.as_ref().is_some_and(|stream| stream.is_full()) {
+                // Those who write are behind: what is handed over would only wait there.
+                swept = Swept::Blocked;
+                continue;
+            }
+            let mut budget = entries;
+            guard(&node.name, || node.operator.each_table(&mut |table| table.sweep(&mut budget)))?;
+            // Only a table that has something takes from the budget.
+            node.is_sweeping = budget < entries;
+            if node.is_sweeping && swept == Swept::All {
+                swept = Swept::Some;
+            }
+        }
+        Ok(swept)
+    }
+}
+
+/// How much of the last snapshot has been handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Swept {
+    /// All of it.
+    All,
+    /// Some.
+    Some,
+    /// The rest has to wait until what was handed over has been written.
+    Blocked,
 }
 
 /// Moves one port's records to all its outlets: a copy for each but the last.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thalweg_checkpoint::{Barrier, BarrierKind, CheckpointId, Outstanding, SubtaskId};
 
-use super::chain::{Chain, Drained, Outlets, earliest, guard};
+use super::chain::{Chain, Drained, Outlets, Swept, earliest, guard};
 use super::effect::{Control, Effect};
 use super::input::{InputGate, Taken};
 use super::source_head::ErasedHead;
@@ -17,6 +17,15 @@ use crate::time::{EventTime, ProcessingTime};
 
 /// Fewest records that a source reads at a time, if it has them.
 const LEAST_READ: usize = 16;
+
+/// Entries of a snapshot that are handed over after each round: about half a batch's work.
+const SWEPT_PER_ROUND: usize = 256;
+
+/// The same, when there is nothing else to do.
+const SWEPT_WHEN_IDLE: usize = 4_096;
+
+/// When to try again to hand over, in milliseconds, if those who write are behind.
+const SWEEP_AGAIN_MS: i64 = 1;
 
 /// What a machine is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -186,6 +195,9 @@ impl Subtask {
                 Drained::Empty => self.next_round(now, decider)?,
             };
             self.roll();
+            let is_idle = matches!(round, Round::Wait { .. });
+            let entries = if is_idle { SWEPT_WHEN_IDLE } else { SWEPT_PER_ROUND };
+            let swept = self.chain.sweep(entries)?;
             match round {
                 Round::Moved if budget <= 1 => {
                     self.chain.tick();
@@ -195,6 +207,11 @@ impl Subtask {
                 Round::Wait { wake_at } => {
                     self.chain.flush_starving();
                     let wake_at = earliest(wake_at, self.chain.next_wake(now));
+                    let wake_at = match swept {
+                        Swept::All => wake_at,
+                        Swept::Some => return Ok(Step { has_moved: true, next: Next::Now }),
+                        Swept::Blocked => earliest(wake_at, Some(now.plus_millis(SWEEP_AGAIN_MS))),
+                    };
                     let has_moved = budget != before;
                     return Ok(Step { has_moved, next: Next::Wait { wake_at } });
                 }

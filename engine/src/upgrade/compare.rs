@@ -3,15 +3,15 @@
 //! Every operator is opened on empty state in memory, which shows its tables; and once more on some
 //! of the entries that there really are, which shows whether it takes them.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use thalweg_checkpoint::{Archive, Manifest, OperatorRecord, PartFile, source_splits};
-use thalweg_state::portable::PortableWriter;
+use thalweg_checkpoint::{Archive, Manifest, OperatorRecord, source_splits};
 use thalweg_state::schema::Fit;
 use thalweg_state::{
-    BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource, SnapshotPartRef, TableId,
-    TableTypes,
+    BackendConfig, KeyGroupCount, KeyGroupRange, PortableReader, PortableWriter, RestoreSource,
+    TableId, TableTypes,
 };
 
 use super::{recorded_of, table_schemas};
@@ -239,6 +239,7 @@ impl Compared<'_> {
             restored_from: (!restored.is_empty()).then_some(self.manifest.id),
             is_checkpointed: true,
             waker: Waker::default(),
+            stream: RefCell::default(),
             notified: None,
             external: External::new(Arc::new(Nobody)),
         };
@@ -251,35 +252,34 @@ impl Compared<'_> {
         let Ok(count) = KeyGroupCount::try_from(self.manifest.key_group_count) else {
             return Ok((None, Vec::new()));
         };
-        let mut tables = Vec::new();
+        let (mut tables, mut tried) = (Vec::new(), 0);
         let mut writer = PortableWriter::new(count);
         let parts = self.manifest.subtasks.iter().flat_map(|record| &record.snapshot.operators);
         let mut parts: Vec<_> = parts.filter(|part| part.operator == operator).collect();
         parts.sort_by_key(|part| part.key_groups);
         for part in parts {
-            let read = &mut |file: &PartFile| Ok(self.archive.part(file)?);
-            for source in open_part(part, read)? {
-                for group in part.key_groups.0..part.key_groups.1 {
-                    if writer.entries() >= TRIED_ENTRIES as u64 {
-                        break;
-                    }
-                    let range = KeyGroupRange { start: group, end: group + 1 };
-                    source.for_each(range, |key, value| {
-                        if !tables.contains(&key.table) {
-                            tables.push(key.table);
-                        }
-                        let mut state_key = Vec::new();
-                        key.encode(&mut state_key);
-                        writer.push(&state_key, value)
-                    })?;
+            let source = open_part(part, &mut |file| Ok(self.archive.part(file)?))?;
+            for group in part.key_groups.0..part.key_groups.1 {
+                if tried >= TRIED_ENTRIES {
+                    break;
                 }
+                source.for_each(KeyGroupRange::new(group, group + 1), |key, value| {
+                    if !tables.contains(&key.table) {
+                        tables.push(key.table);
+                    }
+                    tried += 1;
+                    let mut state_key = Vec::new();
+                    key.encode(&mut state_key);
+                    writer.push(&state_key, value)
+                })?;
             }
         }
         if tables.is_empty() {
             return Ok((None, tables));
         }
         let recorded = recorded_of(self.graph, self.manifest, operator)?;
-        let source = RestoreSource::open(SnapshotPartRef::Portable(&writer.finish()))?;
+        let reader = PortableReader::of_bytes(&writer.finish()?)?;
+        let source = RestoreSource::new(vec![(reader, KeyGroupRange::all(count))]);
         Ok((Some(source.recorded(recorded)), tables))
     }
 }

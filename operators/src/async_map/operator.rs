@@ -259,7 +259,7 @@ where
         }
         let mut snapshot = opened.state.begin_snapshot();
         opened.questions.snapshot_into(&mut snapshot)?;
-        context.put_state(opened.state.finish_snapshot(snapshot)?);
+        context.put_state(opened.state.finish_snapshot(snapshot));
         Ok(opened.questions.clear()?)
     }
 

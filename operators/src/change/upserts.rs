@@ -129,7 +129,7 @@ impl<K: Key, T: Data, V: Data> Operator for Upserts<K, T, V> {
         let (state, table) = self.state()?;
         let mut snapshot = state.begin_snapshot();
         table.snapshot_into(&mut snapshot)?;
-        context.put_state(state.finish_snapshot(snapshot)?);
+        context.put_state(state.finish_snapshot(snapshot));
         Ok(())
     }
 

@@ -469,7 +469,7 @@ impl<K: Key, A: Data, B: Data, R: Element, F: Pairing<K, A, B, R>> Operator
         open.left.rows.snapshot_into(&mut snapshot)?;
         open.right.rows.snapshot_into(&mut snapshot)?;
         open.pending.snapshot_into(&mut snapshot)?;
-        context.put_state(open.state.finish_snapshot(snapshot)?);
+        context.put_state(open.state.finish_snapshot(snapshot));
         Ok(open.pending.clear()?)
     }
 

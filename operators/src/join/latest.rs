@@ -134,7 +134,7 @@ where
         let (state, versions) = self.opened()?;
         let mut snapshot = state.begin_snapshot();
         versions.snapshot_into(&mut snapshot)?;
-        context.put_state(state.finish_snapshot(snapshot)?);
+        context.put_state(state.finish_snapshot(snapshot));
         Ok(())
     }
 

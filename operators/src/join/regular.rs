@@ -169,7 +169,7 @@ where
         let mut snapshot = open.state.begin_snapshot();
         open.left.snapshot_into(&mut snapshot)?;
         open.right.snapshot_into(&mut snapshot)?;
-        context.put_state(open.state.finish_snapshot(snapshot)?);
+        context.put_state(open.state.finish_snapshot(snapshot));
         Ok(())
     }
 

@@ -330,7 +330,7 @@ impl<K: Key, T: Data> Operator for PatternOperator<K, T> {
         let mut snapshot = opened.state.begin_snapshot();
         opened.states.snapshot_into(&mut snapshot)?;
         opened.timers.snapshot_into(&mut snapshot)?;
-        context.put_state(opened.state.finish_snapshot(snapshot)?);
+        context.put_state(opened.state.finish_snapshot(snapshot));
         Ok(())
     }
 

@@ -264,7 +264,7 @@ impl<K: Key, S: Data + Default, O: Element, D: Element> KeyedCalls<K, S, O, D> {
         opened.processing.snapshot_into(&mut snapshot)?;
         opened.named.snapshot_into(&mut snapshot)?;
         also(&mut snapshot)?;
-        context.put_state(opened.state.finish_snapshot(snapshot)?);
+        context.put_state(opened.state.finish_snapshot(snapshot));
         Ok(())
     }
 

@@ -290,7 +290,7 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for CountOperator<K, T, A> {
         let Opened { state, keys } = self.opened()?;
         let mut snapshot = state.begin_snapshot();
         keys.snapshot_into(&mut snapshot)?;
-        context.put_state(state.finish_snapshot(snapshot)?);
+        context.put_state(state.finish_snapshot(snapshot));
         Ok(())
     }
 

@@ -419,7 +419,7 @@ where
         let mut snapshot = opened.state.begin_snapshot();
         opened.slices.snapshot_into(&mut snapshot)?;
         opened.tables.snapshot_into(progress, self.firing.iter(), &mut snapshot)?;
-        context.put_state(opened.state.finish_snapshot(snapshot)?);
+        context.put_state(opened.state.finish_snapshot(snapshot));
         opened.tables.after_snapshot()
     }
 

@@ -320,7 +320,7 @@ impl<K: Key, T: Data, A: Aggregate<T>, W: KeyWindows<T, A>> Operator
         let opened = self.opened()?;
         let mut snapshot = opened.state.begin_snapshot();
         opened.keys.snapshot_into(&mut snapshot)?;
-        context.put_state(opened.state.finish_snapshot(snapshot)?);
+        context.put_state(opened.state.finish_snapshot(snapshot));
         Ok(())
     }
 

@@ -519,7 +519,7 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for ProcessingOperator<K, T, A> 
         let mut snapshot = opened.state.begin_snapshot();
         opened.windows.snapshot_into(&mut snapshot)?;
         opened.timers.snapshot_into(&mut snapshot)?;
-        context.put_state(opened.state.finish_snapshot(snapshot)?);
+        context.put_state(opened.state.finish_snapshot(snapshot));
         Ok(())
     }
 

@@ -34,7 +34,7 @@ fn write(entries: &Entries) -> Vec<u8> {
     for (key, value) in entries {
         writer.push(key, value).expect("in order");
     }
-    writer.finish()
+    writer.finish().expect("memory")
 }
 
 fn read(reader: &PortableReader, range: KeyGroupRange) -> Result<Entries, StateError> {
@@ -42,7 +42,7 @@ fn read(reader: &PortableReader, range: KeyGroupRange) -> Result<Entries, StateE
     reader.for_each(range, &mut |key, value| {
         let mut state_key = Vec::new();
         key.encode(&mut state_key);
-        found.push((state_key, value.to_owned()));
+        found.push((state_key, value.expect("nothing was removed").to_owned()));
         Ok(())
     })?;
     Ok(found)
@@ -179,5 +179,57 @@ fn entries_out_of_order_are_refused() {
 #[test]
 fn the_format_does_not_change() {
     let bytes = write(&entries(1, 60, 9));
-    assert_eq!((bytes.len(), crc32fast::hash(&bytes)), (2515, 3_841_014_275));
+    assert_eq!((bytes.len(), crc32fast::hash(&bytes)), (2519, 2_727_354_832));
+}
+
+#[test]
+fn removed_keys_and_drops_are_read_again_and_their_damage_is_found() {
+    let entries = entries(3, 40, 5);
+    let dropped =
+        |table, namespace| Dropped { key_groups: (3, 90), table: TableId(table), namespace };
+    let mut writer = PortableWriter::new(KeyGroupCount::default());
+    for (i, (key, value)) in entries.iter().enumerate() {
+        writer.put(key, (i % 3 > 0).then_some(value)).expect("in order");
+    }
+    writer.drop_below(dropped(9, None));
+    writer.drop_below(dropped(2, Some(Namespace(-5, i64::MAX))));
+    let good = writer.finish().expect("memory");
+    let reader = PortableReader::of_bytes(&good).expect("opens");
+    assert_eq!(reader.drops(), [dropped(2, Some(Namespace(-5, i64::MAX))), dropped(9, None)]);
+    let mut at = 0;
+    let all = KeyGroupRange::new(0, u16::MAX);
+    reader
+        .for_each(all, &mut |_, value| {
+            assert_eq!(value, (at % 3 > 0).then_some(entries[at].1.as_slice()));
+            at += 1;
+            Ok(())
+        })
+        .expect("reads");
+    assert_eq!(at, entries.len());
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        let found =
+            PortableReader::of_bytes(&bad).and_then(|r| r.for_each(all, &mut |_, _| Ok(())));
+        assert!(matches!(found, Err(StateError::Corrupt { .. })), "{at}: {found:?}");
+    }
+}
+
+#[test]
+fn files_hold_the_same_bytes_as_memory() {
+    let entries = entries(8, 9_000, 400);
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let path = directory.path().join("run");
+    let mut writer = PortableWriter::to_file(KeyGroupCount::default(), &path).expect("is new");
+    for (key, value) in &entries {
+        writer.push(key, value).expect("in order");
+    }
+    let length = writer.length();
+    writer.finish().expect("writes");
+    let bytes = std::fs::read(&path).expect("reads");
+    assert!(bytes == write(&entries) && bytes.len() as u64 > length);
+    // A part of a larger file.
+    std::fs::write(&path, [&[7; 100], &bytes[..], &[9; 50]].concat()).expect("writes");
+    let reader = PortableReader::of_file_part(&path, 100, bytes.len() as u64).expect("opens");
+    assert_eq!(read(&reader, KeyGroupRange::new(0, u16::MAX)).expect("reads"), entries);
 }

@@ -17,9 +17,11 @@ use crate::data::Data;
 use crate::error::{Result, StateError};
 use crate::hash::hash_key;
 use crate::key_group::{KeyGroupCount, KeyGroupRange};
-use crate::restore::{RestoreSource, SnapshotPartRef};
-use crate::state::{OperatorState, SnapshotPart};
+use crate::restore::RestoreSource;
+use crate::state::OperatorState;
 use crate::state_key::TableId;
+use crate::table::{StateTable, Table};
+use crate::testing::Writer;
 
 /// Made-up values of `T` are encoded and read without `T`: they are what was made up.
 fn round_trip<T: Data + Debug>() -> Schema {
@@ -303,48 +305,78 @@ fn keys_may_change_their_names_and_nothing_else() {
     assert!(reason.contains("the type of a key is fixed"), "{reason}");
 }
 
-#[test]
-fn tables_restore_what_was_written_under_another_schema() {
-    types! {
-        struct Before { a: u8, gone: String }
-        struct After { #[serde(default)] new: u16, a: u32 }
-    }
-    let count = KeyGroupCount::new(8).expect("is a number");
-    let open = || {
-        OperatorState::open(BackendConfig::Memory, KeyGroupRange::all(count), count)
-            .expect("memory opens")
-    };
-    let mut state = open();
-    let mut plain = state.table::<u64, Before>(TableId(1));
-    let mut same = state.table::<u64, u64>(TableId(2));
-    for key in 0..100_u64 {
-        let hash = hash_key(&key).expect("has a hash");
-        plain.insert(hash, &key, Before { a: key as u8, gone: "x".into() }).expect("is in memory");
-        same.insert(hash, &key, key).expect("is in memory");
-    }
-    let mut snapshot = state.begin_snapshot();
-    plain.snapshot_into(&mut snapshot).expect("is written");
-    same.snapshot_into(&mut snapshot).expect("is written");
-    let SnapshotPart::Portable(bytes) = state.finish_snapshot(snapshot).expect("is written") else {
-        panic!("memory writes the portable format");
-    };
-    let schemas = [(TableId(1), recorded::<Before>()), (TableId(2), recorded::<u64>())];
-    let recorded = Recorded { tables: schemas.into(), migrations: Vec::new() };
-    let source = RestoreSource::open(SnapshotPartRef::Portable(&bytes)).expect("is sound");
-    let source = source.recorded(Arc::new(recorded));
+types! {
+    struct Before { a: u8, gone: String }
+    struct After { #[serde(default)] new: u16, a: u32 }
+}
 
-    let mut state = open();
-    let mut plain = state.table::<u64, After>(TableId(1));
-    let mut same = state.table::<u64, u64>(TableId(2));
-    let restored = state.restore(&[source], &mut |key, value| match key.table {
-        TableId(1) => plain.restore_entry(&key, value),
-        _ => same.restore_entry(&key, value),
-    });
-    restored.expect("values become the new type");
-    assert_eq!((plain.len(), same.len()), (100, 100));
+const CHANGED: TableId = TableId(1);
+const SAME: TableId = TableId(2);
+
+/// An operator with a table of `V` and one of numbers.
+struct Opened<V> {
+    state: OperatorState,
+    changed: Table<u64, V>,
+    same: Table<u64, u64>,
+    writer: Writer,
+}
+
+impl<V: Data> Opened<V> {
+    fn new(count: KeyGroupCount) -> Self {
+        let range = KeyGroupRange::all(count);
+        let mut state = OperatorState::open(BackendConfig::Memory, range, count).expect("opens");
+        let (changed, same) = (state.table(CHANGED), state.table(SAME));
+        Opened { state, changed, same, writer: Writer::default() }
+    }
+
+    fn restored(count: KeyGroupCount, source: RestoreSource) -> Self {
+        let mut opened = Self::new(count);
+        let Opened { state, changed, same, writer } = &mut opened;
+        *writer = Writer::restored(std::slice::from_ref(&source), KeyGroupRange::all(count));
+        let restored = state.restore(&[source], &mut |key, value| match key.table {
+            CHANGED => changed.restore_entry(&key, value),
+            _ => same.restore_entry(&key, value),
+        });
+        restored.expect("values become the present type");
+        opened
+    }
+
+    /// A snapshot, with the schemas of the tables.
+    fn snapshot(&mut self, count: KeyGroupCount) -> RestoreSource {
+        let mut snapshot = self.state.begin_snapshot();
+        self.changed.snapshot_into(&mut snapshot).expect("is frozen");
+        self.same.snapshot_into(&mut snapshot).expect("is frozen");
+        let part = self.state.finish_snapshot(snapshot);
+        let mut budget = usize::MAX;
+        self.changed.sweep(&mut budget).expect("is written");
+        self.same.sweep(&mut budget).expect("is written");
+        self.writer.take(&self.state, count);
+        let schemas = [(CHANGED, self.changed.types().schema()), (SAME, recorded::<u64>())];
+        let recorded = Recorded { tables: schemas.into(), migrations: Vec::new() };
+        self.writer.snapshot(part).recorded(Arc::new(recorded))
+    }
+}
+
+#[test]
+fn tables_restore_what_was_written_under_another_schema_and_are_written_anew() {
+    let count = KeyGroupCount::new(8).expect("is a number");
+    let mut before = Opened::<Before>::new(count);
     for key in 0..100_u64 {
         let hash = hash_key(&key).expect("has a hash");
-        let found = plain.get(hash, &key).expect("is in memory").expect("is there");
-        assert_eq!(*found, After { new: 0, a: key as u32 });
+        let value = Before { a: key as u8, gone: "x".into() };
+        before.changed.insert(hash, &key, value).expect("is in memory");
+        before.same.insert(hash, &key, key).expect("is in memory");
+    }
+    // From the second time on there is nothing to be changed: all is of the new type.
+    let mut source = before.snapshot(count);
+    for _ in 0..3 {
+        let mut after = Opened::<After>::restored(count, source);
+        assert_eq!((after.changed.len(), after.same.len()), (100, 100));
+        for key in 0..100_u64 {
+            let hash = hash_key(&key).expect("has a hash");
+            let found = after.changed.get(hash, &key).expect("is in memory").expect("is there");
+            assert_eq!(*found, After { new: 0, a: key as u32 });
+        }
+        source = after.snapshot(count);
     }
 }

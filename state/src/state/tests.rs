@@ -6,8 +6,8 @@ use super::*;
 use crate::error::StateError;
 use crate::hash_key;
 use crate::key_group::{KeyGroup, subtask_of};
-use crate::restore::SnapshotPartRef;
-use crate::testing::{BACKENDS, Bed, SplitMix, bed};
+use crate::table::StateTable;
+use crate::testing::{BACKENDS, Bed, SplitMix, Writer, bed};
 
 const PLAIN: TableId = TableId(1);
 const SLICED: TableId = TableId(2);
@@ -19,6 +19,7 @@ struct Subtask {
     bed: Bed,
     plain: Table<String, Vec<u32>>,
     sliced: SlicedTable<String, Vec<u32>>,
+    writer: Writer,
 }
 
 fn count() -> KeyGroupCount {
@@ -32,30 +33,60 @@ fn hash(key: &String) -> u64 {
 impl Subtask {
     fn new(mut bed: Bed) -> Self {
         let (plain, sliced) = (bed.state.table(PLAIN), bed.state.sliced(SLICED));
-        Subtask { bed, plain, sliced }
+        Subtask { bed, plain, sliced, writer: Writer::default() }
     }
 
     fn restore(&mut self, parts: &[RestoreSource]) -> Result<()> {
-        let Subtask { bed, plain, sliced } = self;
+        let Subtask { bed, plain, sliced, writer } = self;
+        *writer = Writer::restored(parts, bed.state.key_groups());
         bed.state.restore(parts, &mut |key, value| match key.table {
             PLAIN => plain.restore_entry(&key, value),
             _ => sliced.restore_entry(&key, value),
         })
     }
 
-    fn snapshot(&mut self) -> SnapshotPart {
+    fn freeze(&mut self) -> SnapshotPart {
         let mut snapshot = self.bed.state.begin_snapshot();
         self.plain.snapshot_into(&mut snapshot).expect("encodes");
         self.sliced.snapshot_into(&mut snapshot).expect("encodes");
-        self.bed.state.finish_snapshot(snapshot).expect("finishes")
+        self.bed.state.finish_snapshot(snapshot)
+    }
+
+    fn sweep(&mut self, mut budget: usize) {
+        self.plain.sweep(&mut budget).expect("encodes");
+        self.sliced.sweep(&mut budget).expect("encodes");
+        self.writer.take(&self.bed.state, count());
+    }
+
+    fn snapshot(&mut self) -> RestoreSource {
+        let part = self.freeze();
+        self.sweep(usize::MAX);
+        self.writer.snapshot(part)
+    }
+
+    /// A snapshot while the state goes on changing.
+    fn snapshot_beside_changes(
+        &mut self,
+        random: &mut SplitMix,
+        model: &mut Contents,
+    ) -> RestoreSource {
+        let part = self.freeze();
+        for _ in 0..random.below(4) {
+            self.change(random, model);
+            self.sweep(random.below(50) as usize);
+        }
+        self.sweep(usize::MAX);
+        self.writer.snapshot(part)
     }
 
     /// Random changes, applied to the model too.
     fn change(&mut self, random: &mut SplitMix, model: &mut Contents) {
+        let range = self.bed.state.key_groups();
+        let owns = |key: &String| range.contains(KeyGroup::of(hash(key), count()));
         for _ in 0..600 {
             let key = format!("key {}", random.below(200));
             let h = hash(&key);
-            if !self.bed.state.key_groups().contains(KeyGroup::of(h, count())) {
+            if !owns(&key) {
                 continue;
             }
             let start = random.below(3) as i64 - 1;
@@ -72,7 +103,16 @@ impl Subtask {
                 table.update(h, &key, Vec::new, |list| list.push(value)).expect("updates");
                 model.entry((namespace, key)).or_default().push(value);
             }
-            match random.below(20) {
+            match random.below(40) {
+                3 if random.below(20) == 0 => {
+                    self.plain.clear().expect("clears");
+                    model.retain(|(namespace, key), _| namespace.is_some() || !owns(key));
+                }
+                4 => {
+                    self.sliced.drop_slice(Namespace(start, 10)).expect("drops");
+                    let gone = Some(Namespace(start, 10));
+                    model.retain(|(namespace, key), _| *namespace != gone || !owns(key));
+                }
                 0 => self.plain.evict(random.below(20) as usize).expect("evicts"),
                 1 => self.sliced.evict(1).expect("evicts"),
                 2 => self.plain.relieve().and_then(|()| self.sliced.relieve()).expect("relieves"),
@@ -95,21 +135,6 @@ impl Subtask {
     }
 }
 
-fn open(parts: &[SnapshotPart]) -> Vec<RestoreSource> {
-    let open = |part: &SnapshotPart| match part {
-        SnapshotPart::Empty => None,
-        SnapshotPart::Portable(bytes) => Some(SnapshotPartRef::Portable(bytes).open()),
-        SnapshotPart::Directory(path) => Some(SnapshotPartRef::Directory(path).open()),
-    };
-    parts.iter().filter_map(open).collect()
-}
-
-impl SnapshotPartRef<'_> {
-    fn open(self) -> RestoreSource {
-        RestoreSource::open(self).expect("opens")
-    }
-}
-
 /// The subtasks of one backend at a parallelism.
 fn subtasks(backend: &str, parallelism: usize) -> Vec<Subtask> {
     let open = |index| {
@@ -119,46 +144,37 @@ fn subtasks(backend: &str, parallelism: usize) -> Vec<Subtask> {
     (0..parallelism).map(open).collect()
 }
 
-/// The backends whose snapshots can be restored.
-fn backends() -> impl Iterator<Item = &'static str> {
-    BACKENDS.iter().copied().filter(|&backend| backend != "map")
-}
-
 /// Runs an operator in several attempts, each at its own backend and parallelism.
 fn run_attempts(random: &mut SplitMix, attempts: &[(&str, usize)]) {
     let mut model = Contents::new();
-    let mut parts = Vec::<SnapshotPart>::new();
-    // The subtasks of the attempt before: their directories hold the parts.
-    let mut before = Vec::new();
+    let mut parts = Vec::new();
     for &(backend, parallelism) in attempts {
         let mut tasks = subtasks(backend, parallelism);
         let mut found = Contents::new();
         for task in &mut tasks {
-            task.restore(&open(&parts)).expect("restores");
+            task.restore(&parts).expect("restores");
             found.append(&mut task.contents());
         }
         assert_eq!(found, model, "restored at {parallelism}");
-        for _ in 0..2 {
+        let mut now = model.clone();
+        for _ in 0..random.below(7) + 1 {
             for task in &mut tasks {
-                task.change(random, &mut model);
+                task.change(random, &mut now);
             }
-            parts = tasks.iter_mut().map(Subtask::snapshot).collect();
+            // Changes beside and after the snapshot are not part of it.
+            model = now.clone();
+            let beside = |task: &mut Subtask| task.snapshot_beside_changes(&mut *random, &mut now);
+            parts = tasks.iter_mut().map(beside).collect();
         }
-        // Changes after the snapshot are not part of it.
-        for task in &mut tasks {
-            task.change(random, &mut model.clone());
-        }
-        before = tasks;
     }
-    drop(before);
 }
 
 #[test]
 fn snapshots_restore_at_any_parallelism_on_any_backend() {
-    for from in backends() {
-        for to in backends() {
+    for &from in BACKENDS {
+        for &to in BACKENDS {
             let random = &mut SplitMix((from.len() * 10 + to.len()) as u64);
-            run_attempts(random, &[(from, 2), (to, 3), (from, 1), (to, 2)]);
+            run_attempts(random, &[(from, 2), (to, 3), (from, 1), (to, 2), (from, 2), (to, 2)]);
         }
     }
 }
@@ -171,26 +187,61 @@ fn snapshots_restore_with_more_subtasks_than_key_groups() {
 }
 
 #[test]
-fn a_portable_snapshot_after_restoring_is_the_same_bytes() {
-    let mut random = SplitMix(4);
-    let mut task = subtasks("memory", 1).remove(0);
-    task.change(&mut random, &mut Contents::new());
-    let part = task.snapshot();
-    let mut restored = subtasks("memory", 1).remove(0);
-    restored.restore(&open(std::slice::from_ref(&part))).expect("restores");
-    assert_eq!(restored.snapshot(), part);
+fn a_snapshot_holds_what_has_changed_and_no_more() {
+    for backend in BACKENDS {
+        let mut task = subtasks(backend, 1).remove(0);
+        let keys: Vec<String> = (0..1_000).map(|key| format!("key {key}")).collect();
+        for key in &keys {
+            task.plain.insert(hash(key), key, vec![1, 2, 3]).expect("inserts");
+        }
+        let first = task.snapshot();
+        assert_eq!(task.snapshot().runs().len(), first.runs().len(), "nothing has changed");
+        task.plain.update(hash(&keys[7]), &keys[7], Vec::new, |v| v.push(4)).expect("updates");
+        task.plain.remove(hash(&keys[8]), &keys[8]).expect("removes");
+        task.plain.get(hash(&keys[9]), &keys[9]).expect("reads");
+        let second = task.snapshot();
+        let (delta, _) = second.runs().last().expect("there is one");
+        assert_eq!((second.runs().len(), delta.entries()), (first.runs().len() + 1, 2));
+    }
 }
 
 #[test]
-fn state_without_entries_gives_an_empty_part() {
-    for backend in backends() {
+fn state_without_entries_has_no_runs() {
+    for backend in BACKENDS {
         let mut task = subtasks(backend, 1).remove(0);
-        assert_eq!(task.snapshot(), SnapshotPart::Empty);
+        assert!(task.snapshot().runs().is_empty());
         let key = "key".to_owned();
         task.plain.insert(hash(&key), &key, vec![1]).expect("inserts");
-        assert_ne!(task.snapshot(), SnapshotPart::Empty);
+        assert_eq!(task.snapshot().runs().len(), 1);
         task.plain.remove(hash(&key), &key).expect("removes");
-        assert_eq!(task.snapshot(), SnapshotPart::Empty);
+        assert!(task.snapshot().runs().is_empty());
+    }
+}
+
+/// What a restore hands over and nobody keeps must not come back at the next one.
+#[test]
+fn entries_that_are_not_kept_at_a_restore_are_gone() {
+    for backend in BACKENDS {
+        let mut task = subtasks(backend, 1).remove(0);
+        for key in ["kept", "left out", "kept too"].map(str::to_owned) {
+            task.plain.insert(hash(&key), &key, vec![1]).expect("inserts");
+        }
+        let parts = [task.snapshot()];
+        let mut restored = subtasks(backend, 1).remove(0);
+        let Subtask { bed, plain, writer, .. } = &mut restored;
+        *writer = Writer::restored(&parts, bed.state.key_groups());
+        bed.state
+            .restore(&parts, &mut |key, value| {
+                let text: String = crate::codec::decode_key(key.key)?;
+                if text == "left out" { Ok(()) } else { plain.restore_entry(&key, value) }
+            })
+            .expect("restores");
+        plain.evict(1).expect("evicts");
+        let again = [restored.snapshot()];
+        let mut last = subtasks("memory", 1).remove(0);
+        last.restore(&again).expect("restores");
+        let kept: Vec<String> = last.contents().into_keys().map(|(_, key)| key).collect();
+        assert_eq!(kept, ["kept", "kept too"], "{backend}");
     }
 }
 
@@ -199,7 +250,7 @@ fn parts_that_do_not_fit_are_refused() {
     let mut random = SplitMix(5);
     let mut task = subtasks("memory", 1).remove(0);
     task.change(&mut random, &mut Contents::new());
-    let parts = open(&[task.snapshot()]);
+    let parts = [task.snapshot()];
     let restore_as = |state: &mut OperatorState, parts: &[RestoreSource]| {
         let mut plain = state.table::<String, Vec<u32>>(PLAIN);
         let mut sliced = state.sliced::<String, Vec<u32>>(SLICED);
@@ -235,7 +286,7 @@ fn every_entry_goes_to_the_subtask_that_owns_its_key() {
     let mut random = SplitMix(6);
     let mut task = subtasks("memory", 1).remove(0);
     task.change(&mut random, &mut Contents::new());
-    let parts = open(&[task.snapshot()]);
+    let parts = [task.snapshot()];
     for (index, task) in subtasks("memory", 7).iter_mut().enumerate() {
         task.restore(&parts).expect("restores");
         for (_, key) in task.contents().keys() {
@@ -244,38 +295,32 @@ fn every_entry_goes_to_the_subtask_that_owns_its_key() {
     }
 }
 
-#[cfg(not(feature = "rocksdb"))]
-#[test]
-fn a_directory_needs_rocksdb() {
-    let part = SnapshotPartRef::Directory(std::path::Path::new("part"));
-    assert!(matches!(RestoreSource::open(part), Err(StateError::Unsupported(_))));
-}
-
 /// A subtask with nothing but a table of parts.
-type PartsSubtask = (Bed, Table<(String, u32), u64>);
+type PartsSubtask = (Bed, Table<(String, u32), u64>, Writer);
 
 fn parts_subtasks(backend: &str, parallelism: usize) -> Vec<PartsSubtask> {
     let open = |index| {
         let range = KeyGroupRange::of_subtask(index, parallelism, count());
         let mut bed = bed(backend, 3_000, range, count());
         let table = bed.state.parts::<String, u32, u64>(PLAIN);
-        (bed, table)
+        (bed, table, Writer::default())
     };
     (0..parallelism).map(open).collect()
 }
 
 #[test]
 fn parts_of_a_key_are_in_its_key_group_and_are_found_when_restored() {
-    for (from, to) in backends().flat_map(|from| backends().map(move |to| (from, to))) {
+    for (&from, &to) in BACKENDS.iter().flat_map(|from| BACKENDS.iter().map(move |to| (from, to))) {
         let random = &mut SplitMix(6);
         let mut model = BTreeMap::<(String, u32), u64>::new();
-        let (mut parts, mut before) = (Vec::new(), Vec::new());
+        let mut parts = Vec::new();
         for (backend, parallelism) in [(from, 2), (to, 3), (from, 1), (to, 4)] {
             let mut tasks = parts_subtasks(backend, parallelism);
-            for (bed, table) in &mut tasks {
+            for (bed, table, writer) in &mut tasks {
                 let restored =
                     &mut |key: StateKey<'_>, value: &[u8]| table.restore_entry(&key, value);
-                bed.state.restore(&open(&parts), restored).expect("restores");
+                *writer = Writer::restored(&parts, bed.state.key_groups());
+                bed.state.restore(&parts, restored).expect("restores");
             }
             let mut found = 0;
             for _ in 0..2_000 {
@@ -284,7 +329,7 @@ fn parts_of_a_key_are_in_its_key_group_and_are_found_when_restored() {
                 let group = KeyGroup::of(key_hash, count());
                 let place = crate::hash_part(key_hash, &pair.1, count()).expect("hashes");
                 assert_eq!(KeyGroup::of(place, count()), group);
-                let (_, table) = &mut tasks[subtask_of(group, parallelism, count())];
+                let (_, table, _) = &mut tasks[subtask_of(group, parallelism, count())];
                 let there = table.get(place, &pair).expect("reads").copied();
                 assert_eq!(there, model.get(&pair).copied(), "{pair:?} on {backend}");
                 found += usize::from(there.is_some());
@@ -304,7 +349,7 @@ fn parts_of_a_key_are_in_its_key_group_and_are_found_when_restored() {
                 }
             }
             let mut listed = BTreeMap::new();
-            for (_, table) in &mut tasks {
+            for (_, table, _) in &mut tasks {
                 table
                     .for_each(|pair, _, value| {
                         listed.insert(pair.clone(), *value);
@@ -314,22 +359,23 @@ fn parts_of_a_key_are_in_its_key_group_and_are_found_when_restored() {
             assert!(found > 500 && listed == model, "all parts are listed, each once");
             parts = tasks
                 .iter_mut()
-                .map(|(bed, table)| {
+                .map(|(bed, table, writer)| {
                     let mut snapshot = bed.state.begin_snapshot();
                     table.snapshot_into(&mut snapshot).expect("encodes");
-                    bed.state.finish_snapshot(snapshot).expect("finishes")
+                    let part = bed.state.finish_snapshot(snapshot);
+                    table.sweep(&mut usize::MAX.clone()).expect("encodes");
+                    writer.take(&bed.state, count());
+                    writer.snapshot(part)
                 })
                 .collect();
-            before = tasks;
         }
-        drop(before);
     }
 }
 
 /// What every subtask writes to one key group, its own or not, is found there in every part.
 #[test]
 fn an_entry_in_a_key_group_of_others_is_read_where_it_was_written() {
-    for backend in backends() {
+    for backend in BACKENDS {
         let mut bed = bed(backend, 3_000, KeyGroupRange::new(10, 20), count());
         let mut table = bed.state.table::<String, u32>(PLAIN);
         let key = "everywhere".to_owned();
@@ -337,14 +383,18 @@ fn an_entry_in_a_key_group_of_others_is_read_where_it_was_written() {
         table.insert(place, &key, 7).expect("inserts");
         let mut snapshot = bed.state.begin_snapshot();
         table.snapshot_into(&mut snapshot).expect("encodes");
-        let parts = [bed.state.finish_snapshot(snapshot).expect("finishes")];
+        let part = bed.state.finish_snapshot(snapshot);
+        table.sweep(&mut usize::MAX.clone()).expect("encodes");
+        let mut writer = Writer::default();
+        writer.take(&bed.state, count());
+        let source = writer.snapshot(part);
         for (range, expected) in [((0, 1), 1), ((1, 20), 0)] {
             let mut found = 0;
             let count = |_: StateKey<'_>, _: &[u8]| {
                 found += 1;
                 Ok(())
             };
-            open(&parts)[0].for_each(KeyGroupRange::new(range.0, range.1), count).expect("reads");
+            source.for_each(KeyGroupRange::new(range.0, range.1), count).expect("reads");
             assert_eq!(found, expected, "{backend} {range:?}");
         }
     }

@@ -1,14 +1,13 @@
-//! How a table's entries get to the store and back: fetching, evicting, snapshots, restoring.
+//! How a table's entries get to the store and back: fetching, evicting, restoring.
 
 use serde::Serialize;
 
-use super::{Entry, Table};
+use super::{CACHED_ENTRIES, Entry, LANES, LOGGED, NO_CANDIDATE, STORED, Table, UNSAVED, USED};
 use crate::buffer::EntryBuffer;
 use crate::codec;
 use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
-use crate::state::Snapshot;
-use crate::state_key::StateKey;
+use crate::state_key::{PREFIX_BYTES, StateKey};
 
 /// Entries are written to the store in batches of this many encoded bytes.
 const WRITE_BYTES: usize = 4 << 20;
@@ -58,7 +57,8 @@ impl<K: Key, V: Data> Table<K, V> {
         Ok(())
     }
 
-    /// Moves the `count` oldest entries in memory to the store; nothing if there is no store.
+    /// Moves `count` entries to the store, those first that were not used for the longest; nothing
+    /// if there is no store. What is not in use is found by the clock algorithm (Corbató, 1968).
     ///
     /// # Errors
     /// If an entry cannot be encoded or the store cannot be written.
@@ -66,14 +66,75 @@ impl<K: Key, V: Data> Table<K, V> {
         if self.region.store.is_none() || count == 0 {
             return Ok(());
         }
-        let count = count.min(self.entries.len());
-        self.flush(count)?;
-        self.entries.drain(..count);
-        self.spilled += count as u64;
-        if self.entries.is_empty() {
-            (self.entries, self.index) = Default::default();
-        } else {
-            self.index.rebuild(self.entries.iter().map(|entry| entry.hash));
+        let mut buffer = EntryBuffer::default();
+        if count >= self.entries.len() {
+            return self.evict_all(&mut buffer);
+        }
+        for _ in 0..count {
+            let position = self.next_victim();
+            self.log_before_eviction(position)?;
+            let Entry { hash, key, value, flags, .. } = self.take_out(position)?;
+            self.save(&mut buffer, hash, (&key, &value), flags)?;
+            self.spilled += 1;
+        }
+        self.write(&mut buffer)
+    }
+
+    fn evict_all(&mut self, buffer: &mut EntryBuffer) -> Result<()> {
+        for position in 0..self.entries.len() {
+            self.log_before_eviction(position)?;
+        }
+        self.spilled += self.entries.len() as u64;
+        let entries = std::mem::take(&mut self.entries);
+        (self.index, self.hand) = Default::default();
+        for Entry { hash, key, value, flags, .. } in entries {
+            self.save(buffer, hash, (&key, &value), flags)?;
+        }
+        self.write(buffer)
+    }
+
+    /// The position of an entry that is not in use. There must be entries.
+    fn next_victim(&mut self) -> usize {
+        loop {
+            if self.hand >= self.entries.len() {
+                self.hand = 0;
+            }
+            let entry = &mut self.entries[self.hand];
+            let position = self.hand;
+            // The entry that fills the gap is newer: its turn is in the next round.
+            self.hand += 1;
+            if entry.flags & USED == 0 {
+                return position;
+            }
+            entry.flags &= !USED;
+        }
+    }
+
+    /// Puts an entry that is leaving memory into a buffer, if the store lacks it.
+    fn save(
+        &mut self,
+        buffer: &mut EntryBuffer,
+        hash: u64,
+        (key, value): (&K, &V),
+        flags: u8,
+    ) -> Result<()> {
+        if flags & UNSAVED == 0 {
+            return Ok(());
+        }
+        let region = &self.region;
+        buffer.push(
+            region.key_group(hash),
+            |out| region.encode_key(hash, key, out),
+            |out| put_value(value, out),
+        )?;
+        self.stored += u64::from(flags & STORED == 0);
+        if buffer.byte_len() >= WRITE_BYTES { self.write(buffer) } else { Ok(()) }
+    }
+
+    fn write(&self, buffer: &mut EntryBuffer) -> Result<()> {
+        if let Some(store) = self.region.store.as_ref().filter(|_| buffer.len() > 0) {
+            store.write(buffer)?;
+            buffer.clear();
         }
         Ok(())
     }
@@ -122,57 +183,54 @@ impl<K: Key, V: Data> Table<K, V> {
         if !self.region.read(hash, key, &mut bytes)? {
             return Ok(None);
         }
-        let value = codec::decode(&bytes)?;
-        let entry = Entry { hash, key: key.clone(), value, dirty: false, stored: true };
-        let position = self.push(entry)?;
-        self.spilled -= 1;
-        Ok(Some(position))
+        Ok(Some(self.admit_stored(hash, key, &bytes)?))
     }
 
-    /// Writes the dirty ones of the first `count` entries to the store.
-    fn flush(&mut self, count: usize) -> Result<()> {
-        let Some(store) = &self.region.store else { return Ok(()) };
-        let mut buffer = EntryBuffer::default();
-        for entry in self.entries[..count].iter_mut().filter(|entry| entry.dirty) {
-            let (hash, key) = (entry.hash, &entry.key);
-            buffer.push(
-                self.region.key_group(hash),
-                |out| self.region.encode_key(hash, key, out),
-                |out| put_value(&entry.value, out),
-            )?;
-            self.stored += u64::from(!entry.stored);
-            (entry.dirty, entry.stored) = (false, true);
-            if buffer.byte_len() >= WRITE_BYTES {
-                store.write(&mut buffer)?;
-                buffer.clear();
+    /// Brings an entry into memory that was only in the store.
+    fn admit_stored(&mut self, hash: u64, key: &K, value: &[u8]) -> Result<usize> {
+        let value = codec::decode(value)?;
+        let flags = STORED | USED | if self.changes.is_some() { LOGGED } else { 0 };
+        let position = self.push(Entry { hash, key: key.clone(), value, epoch: 0, flags })?;
+        self.spilled -= 1;
+        Ok(position)
+    }
+
+    /// Brings all keys of a batch that are only in the store into memory, by one reading.
+    pub(super) fn fetch_batch<'a>(
+        &mut self,
+        hashes: &[u64],
+        key_of: &impl Fn(usize) -> &'a K,
+    ) -> Result<()>
+    where
+        K: 'a,
+    {
+        let Some(store) = self.region.store.clone() else { return Ok(()) };
+        let mut candidates = [NO_CANDIDATE; LANES];
+        let mut missing = Vec::new();
+        for (chunk, lanes) in hashes.chunks(LANES).enumerate() {
+            if self.entries.len() > CACHED_ENTRIES {
+                self.find_candidates(lanes, &mut candidates);
+            }
+            for (lane, (&hash, &candidate)) in lanes.iter().zip(&candidates).enumerate() {
+                let i = chunk * LANES + lane;
+                let entry = self.entries.get(candidate as usize);
+                if entry.is_some_and(|entry| entry.key == *key_of(i))
+                    || self.position(hash, key_of(i)).is_some()
+                {
+                    continue;
+                }
+                let mut state_key = Vec::with_capacity(PREFIX_BYTES + 16);
+                self.region.encode_key(hash, key_of(i), &mut state_key)?;
+                missing.push((state_key, i));
             }
         }
-        if buffer.len() > 0 {
-            store.write(&mut buffer)?;
-        }
-        Ok(())
-    }
-
-    /// Adds all entries to a snapshot of the operator's state.
-    ///
-    /// # Errors
-    /// If an entry cannot be encoded or the store cannot be written.
-    ///
-    /// # Cost
-    /// In memory, all entries are encoded; with a store, those changed since the last snapshot.
-    pub fn snapshot_into(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        snapshot.entries += self.len() as u64;
-        if self.region.store.is_some() {
-            return self.flush(self.entries.len());
-        }
-        for entry in &self.entries {
-            snapshot.buffer.push(
-                self.region.key_group(entry.hash),
-                |out| self.region.encode_key(entry.hash, &entry.key, out),
-                |out| put_value(&entry.value, out),
-            )?;
-        }
-        Ok(())
+        missing.sort_unstable();
+        missing.dedup_by(|later, earlier| later.0 == earlier.0);
+        let keys: Vec<&[u8]> = missing.iter().map(|(state_key, _)| state_key.as_slice()).collect();
+        store.read_sorted(&keys, &mut |found, value| {
+            let i = missing[found].1;
+            self.admit_stored(hashes[i], key_of(i), value).map(drop)
+        })
     }
 
     /// Adds an entry of a snapshot; the table must not have its key yet.
@@ -199,11 +257,16 @@ impl<K: Key, V: Data> Table<K, V> {
             return Err(StateError::corrupt(0, detail));
         }
         let value = codec::decode(value)?;
-        self.push(Entry { hash, key, value, dirty: true, stored: false })?;
+        let flags = UNSAVED | if self.changes.is_some() { LOGGED } else { 0 };
+        self.push(Entry { hash, key, value, epoch: 0, flags })?;
+        self.is_logged = true;
+        if let Some(changes) = &self.changes {
+            changes.count_placed(self.region.table);
+        }
         Ok(())
     }
 }
 
-fn put_value<V: Serialize>(value: &V, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn put_value<V: Serialize>(value: &V, out: &mut Vec<u8>) -> Result<()> {
     Ok(codec::encode(value, out)?)
 }

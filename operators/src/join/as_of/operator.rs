@@ -229,7 +229,7 @@ impl<K: Key, A: Data, V: Data, R: Element, F: Pairing<K, A, V, R>> Operator
         opened.rows.snapshot_into(&mut snapshot)?;
         opened.versions.snapshot_into(&mut snapshot)?;
         opened.clean_ups.snapshot_into(&mut snapshot)?;
-        context.put_state(opened.state.finish_snapshot(snapshot)?);
+        context.put_state(opened.state.finish_snapshot(snapshot));
         opened.rows.after_snapshot()
     }
 

@@ -353,7 +353,7 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> Operator for WindowJoinOpera
         opened.right.snapshot_into(&mut snapshot)?;
         let firing = current.chain(self.firing.iter());
         opened.tables.snapshot_into(progress, firing, &mut snapshot)?;
-        context.put_state(opened.state.finish_snapshot(snapshot)?);
+        context.put_state(opened.state.finish_snapshot(snapshot));
         opened.tables.after_snapshot()
     }
 

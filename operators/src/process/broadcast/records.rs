@@ -101,7 +101,7 @@ where
         };
         let mut snapshot = state.begin_snapshot();
         rules.snapshot_into(&mut snapshot)?;
-        context.put_state(state.finish_snapshot(snapshot)?);
+        context.put_state(state.finish_snapshot(snapshot));
         Ok(())
     }
 

@@ -545,7 +545,7 @@ where
         opened.entries.snapshot_into(&mut snapshot)?;
         opened.event_timers.snapshot_into(&mut snapshot)?;
         opened.processing_timers.snapshot_into(&mut snapshot)?;
-        context.put_state(opened.state.finish_snapshot(snapshot)?);
+        context.put_state(opened.state.finish_snapshot(snapshot));
         Ok(())
     }
 
