@@ -3,6 +3,11 @@
 //! ```text
 //! job [run] [OPTIONS]            runs the job
 //! job plan [--format FORMAT]     shows its graph
+//! job savepoint --to DIR         makes a savepoint; of the running job, if one runs
+//! job stop                       stops the running job in order
+//! job status                     says how far the running job is
+//! job check PATH                 says whether the job can start from a savepoint or checkpoint
+//! job inspect PATH               shows what is in one
 //! ```
 
 use std::path::PathBuf;
@@ -13,6 +18,10 @@ use thalweg_engine::graph::PlanFormat;
 use thalweg_engine::options::{JobOptions, Restore, StateBackend};
 use thalweg_engine::restart::RestartPolicy;
 use tracing_subscriber::filter::LevelFilter;
+
+pub(crate) mod saved;
+
+use saved::SavedRequest;
 
 /// The options of `run`, apart from the job's own.
 #[derive(Args, Clone, Debug)]
@@ -37,7 +46,8 @@ pub(crate) struct RunOptions {
     /// How many checkpoints are kept [default: 3]
     #[arg(long, env = "THALWEG_CHECKPOINTS_RETAINED", value_name = "N")]
     checkpoints_retained: Option<usize>,
-    /// What to start from: `latest` (if there is one), `none`, or a checkpoint's number
+    /// What to start from: `latest` (if there is one), `none`, a checkpoint's number, or the path of
+    /// a savepoint
     #[arg(
         long,
         env = "THALWEG_RESTORE",
@@ -124,6 +134,8 @@ impl PlacementOptions {
 pub(crate) enum Request<A> {
     Run(A, Box<RunOptions>),
     Plan(A, PlacementOptions, PlanFormat),
+    Check(A, saved::CheckOptions),
+    Saved(SavedRequest),
 }
 
 #[derive(Args, Debug)]
@@ -147,6 +159,11 @@ pub(crate) fn command<A: Args>(name: &'static str, about: &'static str) -> Comma
         .subcommand_negates_reqs(true)
         .subcommand(run(Command::new("run")).about("Runs the job (the default)"))
         .subcommand(plan.about("Shows the graph of the job, and runs nothing"))
+        .subcommand(
+            saved::CheckOptions::augment_args(A::augment_args(Command::new("check")))
+                .about("Says whether the job can start from a savepoint or checkpoint"),
+        )
+        .subcommands(saved::commands())
 }
 
 /// Reads what [`command`] has matched.
@@ -156,7 +173,12 @@ pub(crate) fn request<A: Args>(matches: &ArgMatches) -> Result<Request<A>, clap:
             let PlanOptions { format, placement } = PlanOptions::from_arg_matches(matches)?;
             Ok(Request::Plan(A::from_arg_matches(matches)?, placement, format))
         }
-        Some((_, matches)) => run_request(matches),
+        Some(("check", matches)) => {
+            let options = saved::CheckOptions::from_arg_matches(matches)?;
+            Ok(Request::Check(A::from_arg_matches(matches)?, options))
+        }
+        Some(("run", matches)) => run_request(matches),
+        Some((name, matches)) => Ok(Request::Saved(saved::request(name, matches)?)),
         None => run_request(matches),
     }
 }
@@ -224,10 +246,11 @@ fn restore(text: &str) -> Result<Restore, String> {
     match text {
         "latest" => Ok(Restore::Latest),
         "none" => Ok(Restore::Nothing),
-        number => number
-            .parse()
-            .map(Restore::Checkpoint)
-            .map_err(|_| "expected `latest`, `none` or the number of a checkpoint".into()),
+        "" => Err("expected `latest`, `none`, a checkpoint's number or a savepoint's path".into()),
+        other => Ok(match other.parse() {
+            Ok(number) => Restore::Checkpoint(number),
+            Err(_) => Restore::Savepoint(other.into()),
+        }),
     }
 }
 
@@ -376,5 +399,7 @@ mod tests {
         for text in ["", "always", "none:1", "fixed", "fixed:1", "fixed:x,1s", "exponential:1s"] {
             assert!(restart_policy(text).is_err(), "{text}");
         }
+        assert_eq!(restore("a/17"), Ok(Restore::Savepoint("a/17".into())));
+        assert!(restore("").is_err());
     }
 }

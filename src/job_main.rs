@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::marker::PhantomData;
 use std::process::ExitCode;
+use std::sync::PoisonError;
 
 use clap::Args;
 use thalweg_engine::graph::PlanFormat;
@@ -13,8 +14,10 @@ use thalweg_engine::{Error, ErrorKind, Result};
 use thalweg_operators::Job;
 
 use crate::command_line::{self, Request, RunOptions};
+use crate::control::{ControlSocket, Shown};
 use crate::execute::{build_graph, plan, run_graph};
 use crate::progress_bar::JobProgressBar;
+use crate::saved;
 use crate::signals;
 use crate::summary::{error_line, summary};
 
@@ -110,6 +113,15 @@ impl<'a, A: Args> JobMain<'a, A> {
             Ok(Request::Plan(args, placement, format)) => {
                 self.show_plan(&args, &placement.job_options(), format)
             }
+            Ok(Request::Saved(request)) => saved::run(&request),
+            Ok(Request::Check(args, options)) => {
+                let graph = build_graph(|job| (self.build)(job, &args));
+                match graph.and_then(|graph| saved::check::check(self.name, &graph, &options)) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => return ExitCode::FAILURE,
+                    Err(error) => Err(error),
+                }
+            }
             Err(error) => {
                 // A closed output cannot be told about it.
                 let _ = error.print();
@@ -141,8 +153,17 @@ impl<'a, A: Args> JobMain<'a, A> {
         })?;
         let job_options = options.job_options();
         let graph = build_graph(|job| (self.build)(job, args))?;
-        let ended = run_graph(self.name, &graph, &job_options, &stop, &mut |now| bar.show(now));
+        let shown = Shown::default();
+        let listen = |directory| ControlSocket::listen(directory, self.name, &stop, &shown);
+        let socket = job_options.checkpoint_dir.as_deref().map(listen).transpose()?.flatten();
+        let ended = run_graph(self.name, &graph, &job_options, &stop, &mut |now| {
+            *shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(now.clone());
+            bar.show(now);
+        });
         bar.clear();
+        if let Some(socket) = socket {
+            socket.finish(&ended);
+        }
         let report = ended?;
         if !options.quiet {
             let has_directory = job_options.checkpoint_dir.is_some();

@@ -43,9 +43,13 @@ mod execute;
 #[cfg(feature = "cli")]
 pub mod command_line;
 #[cfg(feature = "cli")]
+mod control;
+#[cfg(feature = "cli")]
 mod job_main;
 #[cfg(feature = "cli")]
 mod progress_bar;
+#[cfg(feature = "cli")]
+mod saved;
 #[cfg(feature = "cli")]
 mod signals;
 #[cfg(feature = "cli")]
@@ -70,7 +74,7 @@ pub use thalweg_engine::options::{JobOptions, Restore, StateBackend};
 pub use thalweg_engine::planted;
 pub use thalweg_engine::progress::{JobMetrics, Progress, RunOutcome, RunReport};
 pub use thalweg_engine::restart::RestartPolicy;
-pub use thalweg_engine::runtime::StopSignal;
+pub use thalweg_engine::runtime::{SavepointTicket, StopSignal};
 pub use thalweg_engine::sim;
 pub use thalweg_engine::{
     Data, Element, Error, ErrorKind, EventTime, Key, ProcessingTime, Result, time,

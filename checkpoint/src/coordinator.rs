@@ -72,6 +72,8 @@ pub struct Coordinator {
     drained: BTreeSet<SubtaskId>,
     /// The kind of checkpoint that ends the job; once set it stays.
     last_kind: Option<BarrierKind>,
+    /// A checkpoint of this number or a greater one is to be published soon.
+    requested: Option<CheckpointId>,
     next_id: CheckpointId,
     previous_start: i64,
     not_before: i64,
@@ -97,6 +99,7 @@ impl Coordinator {
             commits,
             drained: BTreeSet::new(),
             last_kind: None,
+            requested: None,
             previous_start: now,
             not_before: now,
             completed: 0,
@@ -144,6 +147,15 @@ impl Coordinator {
     pub fn handle_stop_request(&mut self, now: i64) {
         self.last_kind.get_or_insert(BarrierKind::Stop);
         self.advance(now);
+    }
+
+    /// Someone wants a checkpoint that begins now: the first one whose number is at least the one
+    /// returned. Without periodic checkpoints there is one all the same.
+    pub fn handle_checkpoint_request(&mut self, now: i64) -> CheckpointId {
+        let id = self.next_id;
+        self.requested = Some(id);
+        self.advance(now);
+        id
     }
 
     /// The manifest is published and durable.
@@ -331,6 +343,7 @@ impl Coordinator {
         let Publishing { id, kind, started, committables, .. } = publishing;
         let duration = now.saturating_sub(started);
         self.completed += 1;
+        self.requested = self.requested.filter(|requested| *requested > id);
         self.consecutive_failures = 0;
         self.last_completed = Some((id, duration));
         tracing::debug!(checkpoint = id.0, %kind, duration_ms = duration, "checkpoint completed");
@@ -368,6 +381,7 @@ impl Coordinator {
             previous_start: self.previous_start,
             not_before: self.not_before,
             last_kind: self.last_kind,
+            is_requested: self.requested.is_some(),
         }
     }
 }

@@ -138,6 +138,18 @@ pub enum Error {
         /// Where it was looked for.
         dir: PathBuf,
     },
+    /// There is neither a savepoint nor a checkpoint.
+    #[error("{} is neither a savepoint nor a directory with a checkpoint", path.display())]
+    NothingSaved {
+        /// Where one was looked for.
+        path: PathBuf,
+    },
+    /// Something stands where a savepoint was to be written.
+    #[error("{} is there already: choose another directory, or remove it", path.display())]
+    Exists {
+        /// Where.
+        path: PathBuf,
+    },
     /// The caller asked for something that breaks the store's rules.
     #[error("checkpoint {id}: {detail}")]
     Refused {
@@ -182,7 +194,9 @@ impl Error {
             | Self::Location { .. }
             | Self::Denied { .. }
             | Self::OtherJob { .. }
-            | Self::NotFound { .. } => ErrorKind::Config,
+            | Self::NotFound { .. }
+            | Self::NothingSaved { .. }
+            | Self::Exists { .. } => ErrorKind::Config,
             Self::InUse { .. } | Self::TakenOver { .. } => ErrorKind::Fenced,
             Self::NoSpace { .. }
             | Self::Io { .. }

@@ -36,6 +36,7 @@ mod lock;
 mod memory;
 #[cfg(any(test, feature = "object-store"))]
 mod remote;
+mod savepoint;
 mod scratch;
 
 #[cfg(test)]
@@ -45,13 +46,14 @@ pub use aligner::{Aligner, AlignerError, Alignment};
 pub use barrier::{Barrier, BarrierKind, CheckpointId};
 pub use coordinator::{Command, Coordinator, CoordinatorConfig, Outcome, PendingManifest};
 pub use error::{Error, ErrorKind, Result};
-pub use manifest::{FORMAT_VERSION, Manifest, OperatorRecord};
+pub use manifest::{FORMAT_VERSION, Manifest, OperatorRecord, TableRecord};
 pub use memory::{FaultHook, MemoryStore, StoreFault, StoreOp};
 pub use outstanding::Outstanding;
 pub use owner::Owner;
 pub use repository::{Repository, StoreOptions};
 pub use restore::{counters_of, operator_parts, source_splits};
 pub use retention::to_delete;
+pub use savepoint::{Archive, SavepointWriter};
 pub use snapshot::{
     OperatorPart, PartFile, Run, SinkCommittables, SplitState, SubtaskAck, SubtaskId,
     SubtaskRecord, SubtaskSnapshot,

@@ -50,6 +50,9 @@ pub struct Manifest {
     pub subtasks: Vec<SubtaskRecord>,
     /// What is not acknowledged as committed: committed again at a restore, before anything else.
     pub committables: Vec<SinkCommittables>,
+    /// The savepoint from which the job began in this place ([`Manifest::identity`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savepoint: Option<String>,
 }
 
 /// One operator of the job that wrote the manifest.
@@ -61,6 +64,20 @@ pub struct OperatorRecord {
     pub kind: String,
     /// Whether it has state that a successor must take over.
     pub state: bool,
+    /// The tables of its state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableRecord>,
+}
+
+/// One table of an operator: what its entries were written under.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableRecord {
+    /// Its number.
+    pub id: u16,
+    /// The schema of its keys, in the form that the state has for it.
+    pub key: serde_json::Value,
+    /// The schema of its values.
+    pub value: serde_json::Value,
 }
 
 impl Manifest {
@@ -80,7 +97,13 @@ impl Manifest {
             operators: Vec::new(),
             subtasks: pending.subtasks,
             committables: pending.committables,
+            savepoint: None,
         }
+    }
+
+    /// What tells it from other manifests: job, checkpoint and time.
+    pub fn identity(&self) -> String {
+        format!("{}/{}/{}", self.job, self.id, self.created_ms)
     }
 
     /// All ranges of files that belong to it; one may come several times.

@@ -20,14 +20,16 @@ use crate::operator::OpenContext;
 use crate::park::Waker;
 use crate::planted::planted;
 use crate::progress::JobMetrics;
+use crate::savepoint::open_part;
 use crate::sink::{Committer, Start};
 use crate::source::{ReaderContext, RestoredSplit, Split};
-use crate::state_writer::{StateSource, clip_runs, open_run};
+use crate::state_writer::{StateSource, clip_runs};
 use crate::subtask::{
     Chain, ChainGate, ChainNode, Head, InputGate, Outlet, Outlets, RECORDS_READ, SourceInput,
     Subtask, guard,
 };
 use crate::time::EventTime;
+use crate::upgrade::{OperatorTables, recorded_of};
 
 /// What a deployment is made from.
 pub(crate) struct DeployContext<'a> {
@@ -59,6 +61,8 @@ pub(crate) struct Deployment {
     pub(crate) metrics: JobMetrics,
     /// Where state changes.
     pub(crate) state: Vec<StateSource>,
+    /// The tables of each operator with state.
+    pub(crate) tables: OperatorTables,
 }
 
 /// Committers by the name of their sink.
@@ -117,7 +121,8 @@ pub(crate) fn check_manifest(
         if !graph.nodes().any(|node| graph.info(node).name == record.name) {
             return incompatible(format!(
                 "checkpoint {} has state of the {} `{}`, which this job does not have: give the \
-                 operator its name back, or start in another checkpoint directory",
+                 operator its name back, say what it is called now by `Job::renamed`, or give its \
+                 state up by `Job::dropped`",
                 manifest.id, record.kind, record.name
             ));
         }
@@ -125,7 +130,8 @@ pub(crate) fn check_manifest(
     Ok(())
 }
 
-/// What a manifest says of the operators of a graph.
+/// What a manifest says of the operators of a graph, but for their tables, which only a deployment
+/// knows ([`Deployment::tables`]).
 pub(crate) fn operator_records(graph: &JobGraph) -> Vec<OperatorRecord> {
     let record = |node: NodeId| {
         let info = graph.info(node);
@@ -134,7 +140,12 @@ pub(crate) fn operator_records(graph: &JobGraph) -> Vec<OperatorRecord> {
             NodeKind::Operator => "operator",
             NodeKind::Sink => "sink",
         };
-        OperatorRecord { name: info.name.clone(), kind: kind.to_owned(), state: info.is_stateful }
+        OperatorRecord {
+            name: info.name.clone(),
+            kind: kind.to_owned(),
+            state: info.is_stateful,
+            tables: Vec::new(),
+        }
     };
     graph.nodes().map(record).collect()
 }
@@ -147,6 +158,7 @@ impl Deployment {
         let counters = context.restored.map(counters_of).unwrap_or_default();
         let mut metrics = JobMetrics::new(counters, splits.record_count);
         let mut subtasks = Vec::new();
+        let mut tables = OperatorTables::default();
         let (mut sources, mut state) = (Vec::new(), Vec::new());
         for (t, task) in context.plan.tasks.iter().enumerate() {
             for index in 0..task.parallelism {
@@ -156,6 +168,7 @@ impl Deployment {
                     wiring: &mut wiring,
                     metrics: &mut metrics,
                     state: &mut state,
+                    tables: &mut tables,
                     task: t,
                     index,
                 };
@@ -166,7 +179,7 @@ impl Deployment {
                 subtasks.push(subtask);
             }
         }
-        Ok(Deployment { subtasks, sources, metrics, state })
+        Ok(Deployment { subtasks, sources, metrics, state, tables })
     }
 }
 
@@ -251,6 +264,7 @@ struct Builder<'a, 'b> {
     wiring: &'a mut Wiring,
     metrics: &'a mut JobMetrics,
     state: &'a mut Vec<StateSource>,
+    tables: &'a mut OperatorTables,
     task: usize,
     index: usize,
 }
@@ -354,6 +368,9 @@ impl Builder<'_, '_> {
             external: self.context.external.clone(),
         };
         guard(&info.name, || operator.open(&mut open))?;
+        if open.is_checkpointed && info.is_stateful {
+            self.tables.add(&info.name, &mut *operator)?;
+        }
         let parent = task
             .targets
             .iter()
@@ -382,9 +399,10 @@ impl Builder<'_, '_> {
             return Ok(Vec::new());
         };
         let parts = operator_parts(manifest, operator, range.start..range.end);
+        let recorded = recorded_of(self.context.graph, manifest, operator)?;
         let open = |part: &OperatorPart| {
-            let runs = part.runs.iter().map(|run| open_run(store, run)).collect::<Result<_>>();
-            Ok(RestoreSource::new(runs?))
+            let source = open_part(part, &mut |file| Ok(store.local_part(file)?))?;
+            Ok(source.recorded(recorded.clone()))
         };
         parts.into_iter().map(open).collect()
     }

@@ -226,6 +226,7 @@ impl From<thalweg_state::StateError> for Error {
             StateError::Codec(codec) => codec_kind(codec),
             StateError::Io { .. } => ErrorKind::Unavailable,
             StateError::Unsupported(_) => ErrorKind::Config,
+            StateError::Incompatible(_) => ErrorKind::Incompatible,
             _ => ErrorKind::Unavailable,
         };
         Error::new(kind, error.to_string()).with_source(error)

@@ -2,7 +2,8 @@
 //! runtimes (worker threads, simulator).
 //!
 //! Reading order: [`time`], [`token_bucket`], [`batch`], [`operator`], [`source`], [`sink`],
-//! [`graph`], `channel`, `subtask`, `deploy`, [`runtime`], [`sim`], [`testing`].
+//! [`graph`], `channel`, `subtask`, `deploy`, [`upgrade`], [`savepoint`],
+//! [`runtime`], [`sim`], [`testing`].
 
 pub mod time;
 pub mod token_bucket;
@@ -23,6 +24,8 @@ pub mod options;
 pub mod progress;
 mod poison;
 mod deploy;
+pub mod upgrade;
+pub mod savepoint;
 mod state_writer;
 pub mod runtime;
 pub mod sim;

@@ -31,6 +31,9 @@ pub enum Restore {
     /// The checkpoint of that number, even if newer ones exist. Output that the newer ones have
     /// made visible will be made again.
     Checkpoint(u64),
+    /// The savepoint at that path, which becomes the first checkpoint of the directory. If the
+    /// directory's checkpoints come from that savepoint, the newest of them.
+    Savepoint(PathBuf),
 }
 
 /// How a job is run, as given. Fields that are `None` take their defaults.

@@ -17,9 +17,12 @@ mod attempts;
 mod clock;
 mod coordinate;
 mod external;
+mod savepoints;
+mod starting_point;
 mod worker;
 mod writer;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -32,20 +35,47 @@ use crate::options::{JobConfig, StateBackend};
 use crate::progress::{Progress, RunReport};
 
 use attempts::Attempts;
+use savepoints::SavepointRequests;
 
-/// Asks a running job to stop, from any thread or a signal handler.
+pub use savepoints::SavepointTicket;
+
+/// Asks a running job to stop or for a savepoint, from any thread or a signal handler.
 #[derive(Clone, Default)]
-pub struct StopSignal(Arc<AtomicBool>);
+pub struct StopSignal(Arc<Requests>);
+
+#[derive(Default)]
+struct Requests {
+    is_to_stop: AtomicBool,
+    savepoints: SavepointRequests,
+}
 
 impl StopSignal {
     /// Asks the job to take a last checkpoint and end.
     pub fn stop(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.is_to_stop.store(true, Ordering::SeqCst);
     }
 
     /// True if the job has been asked to stop.
     pub fn is_requested(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.is_to_stop.load(Ordering::SeqCst)
+    }
+
+    /// Asks the job for a savepoint in the directory `dir`. The job goes on; what it prepared for
+    /// its sinks up to the savepoint is committed before the savepoint is complete.
+    pub fn savepoint(&self, dir: &Path) -> SavepointTicket {
+        self.0.savepoints.add(dir, false)
+    }
+
+    /// Asks the job to take a last checkpoint, to commit what it holds, to write a savepoint of it
+    /// into `dir`, and to end.
+    pub fn stop_with_savepoint(&self, dir: &Path) -> SavepointTicket {
+        let ticket = self.0.savepoints.add(dir, true);
+        self.stop();
+        ticket
+    }
+
+    fn take_savepoint_requests(&self) -> Vec<savepoints::Request> {
+        self.0.savepoints.take()
     }
 }
 
@@ -69,6 +99,19 @@ fn lock(store: &SharedStore) -> MutexGuard<'_, Box<dyn CheckpointStore>> {
 /// directory, `Corrupt` and `Incompatible` for checkpoints that cannot be restored, `User` for
 /// failures and panics of user code, named after their operator.
 pub fn run(
+    graph: &JobGraph,
+    job: &str,
+    config: &JobConfig,
+    stop: &StopSignal,
+    observer: Observer<'_>,
+) -> Result<RunReport> {
+    stop.0.savepoints.set_running(true);
+    let ended = run_to_end(graph, job, config, stop, observer);
+    stop.0.savepoints.set_running(false);
+    ended
+}
+
+fn run_to_end(
     graph: &JobGraph,
     job: &str,
     config: &JobConfig,

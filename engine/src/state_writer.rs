@@ -16,15 +16,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointStore, LocalPart, OperatorPart, Run, SubtaskAck, SubtaskId,
-    SubtaskSnapshot, part_name,
+    CheckpointId, CheckpointStore, OperatorPart, Run, SubtaskAck, SubtaskId, SubtaskSnapshot,
+    part_name,
 };
 use thalweg_state::{
-    ChangeLog, ChangeStream, KeyGroupCount, KeyGroupRange, LimitedRun, MergePlan, PortableReader,
-    PortableWriter, RunMerge, RunSet, SnapshotPart, StreamItem,
+    ChangeLog, ChangeStream, KeyGroupCount, KeyGroupRange, MergePlan, PortableWriter, RunMerge,
+    RunSet, SnapshotPart, StreamItem,
 };
 
 use crate::error::Result;
+use crate::savepoint::open_run;
 use crate::subtask::Capture;
 
 /// Merged runs that may become longer than this go to a file, in bytes.
@@ -203,7 +204,11 @@ impl StateWriter {
             Some((place.clone(), operator.runs.plan(operator.complete)?))
         });
         let Some((place, plan)) = planned else { return Ok(None) };
-        let runs = plan.runs.iter().map(|run| open_run(store, run)).collect::<Result<Vec<_>>>()?;
+        let runs = plan
+            .runs
+            .iter()
+            .map(|run| open_run(run, &store.local_part(&run.file)?))
+            .collect::<Result<Vec<_>>>()?;
         let directory = store.work_directory().filter(|_| plan.bytes > MERGE_IN_MEMORY);
         let file = directory.map(|directory| directory.join(format!("merge-{}", self.merges)));
         self.merges += 1;
@@ -239,15 +244,6 @@ impl OperatorRuns {
         }
         Ok(())
     }
-}
-
-/// Opens a run for reading.
-pub(crate) fn open_run(store: &dyn CheckpointStore, run: &Run) -> Result<LimitedRun> {
-    let reader = match store.local_part(&run.file)? {
-        LocalPart::Bytes(bytes) => PortableReader::of_bytes(&bytes)?,
-        LocalPart::File(path) => PortableReader::of_file(&path)?,
-    };
-    Ok((reader, KeyGroupRange::new(run.key_groups.0, run.key_groups.1)))
 }
 
 /// What of runs matters to a subtask that owns `range`.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::panic::Location;
 use std::rc::Rc;
 
+use thalweg_engine::Data;
 use thalweg_engine::graph::{JobGraph, NodeId, OperatorSpec, Partition, Port, SourceSpec};
 use thalweg_engine::operator::Operator;
 use thalweg_engine::sink::Sink;
@@ -37,6 +38,54 @@ impl Job {
             SourceSpec { name: name.into(), location: Location::caller(), parallelism: None };
         let node = self.graph.borrow_mut().add_source(spec, source);
         SourceStream::new(self.clone(), node)
+    }
+
+    /// Says that the source, operator or sink `new` was called `old` in earlier versions of the job:
+    /// it takes over what that has left in checkpoints and savepoints.
+    #[track_caller]
+    pub fn renamed(&self, old: impl Into<String>, new: impl Into<String>) {
+        let location = Location::caller();
+        self.graph.borrow_mut().upgrades.renamed(old.into(), new.into(), location);
+    }
+
+    /// Says that the job has done away with the source, operator or sink `name`, and that its state
+    /// is not needed any more. Without this, state that nobody takes over is an error.
+    #[track_caller]
+    pub fn dropped(&self, name: impl Into<String>) {
+        self.graph.borrow_mut().upgrades.dropped(name.into(), Location::caller());
+    }
+
+    /// Makes a `New` of each `Old` in the state of `operator` when it is restored: of values that
+    /// are an `Old`, and of structs and enums within values. `Old` is told by its schema (fields or
+    /// variants, and their types), so here it may have any name.
+    ///
+    /// Many changes need no function: see [`schema`](thalweg_engine::state::schema).
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// # use thalweg_operators::Job;
+    ///
+    /// #[derive(Clone, Serialize, Deserialize)]
+    /// struct InCents {
+    ///     cents: i64,
+    /// }
+    ///
+    /// #[derive(Clone, Serialize, Deserialize)]
+    /// struct Amount {
+    ///     euros: f64,
+    /// }
+    ///
+    /// # let job = Job::new();
+    /// job.migrate("balance", |old: InCents| Amount { euros: old.cents as f64 / 100.0 });
+    /// ```
+    #[track_caller]
+    pub fn migrate<Old: Data, New: Data>(
+        &self,
+        operator: impl Into<String>,
+        f: impl Fn(Old) -> New + Send + Sync + 'static,
+    ) {
+        let location = Location::caller();
+        self.graph.borrow_mut().upgrades.migrate(operator.into(), f, location);
     }
 
     /// The graph that has been built.

@@ -15,7 +15,7 @@ use bincode::config::{
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed};
 
 mod probe;
 
@@ -130,6 +130,41 @@ pub fn encode_key<K: Serialize + ?Sized>(key: &K, out: &mut Vec<u8>) -> Result<(
 /// If they are not exactly one encoded `K`.
 pub fn decode_key<K: DeserializeOwned>(bytes: &[u8]) -> Result<K, CodecError> {
     decode_as(bytes, KEYS)
+}
+
+/// What `seed` makes of an encoded value, all of it.
+///
+/// # Errors
+/// As for [`decode`].
+pub(crate) fn decode_seed<'de, S: DeserializeSeed<'de>>(
+    seed: S,
+    bytes: &'de [u8],
+) -> Result<S::Value, CodecError> {
+    decode_seed_as(seed, bytes, VALUES)
+}
+
+/// What `seed` makes of an encoded key, all of it.
+///
+/// # Errors
+/// As for [`decode_key`].
+pub(crate) fn decode_key_seed<'de, S: DeserializeSeed<'de>>(
+    seed: S,
+    bytes: &'de [u8],
+) -> Result<S::Value, CodecError> {
+    decode_seed_as(seed, bytes, KEYS)
+}
+
+fn decode_seed_as<'de, S: DeserializeSeed<'de>>(
+    seed: S,
+    bytes: &'de [u8],
+    config: impl bincode::config::Config,
+) -> Result<S::Value, CodecError> {
+    let (value, used) = bincode::serde::seed_decode_from_slice(seed, bytes, config)
+        .map_err(|error| CodecError::Decode(error.to_string()))?;
+    match bytes.len() - used {
+        0 => Ok(value),
+        left => Err(CodecError::TrailingBytes { left }),
+    }
 }
 
 fn encode_as<T: Serialize + ?Sized>(

@@ -41,6 +41,9 @@ pub enum StateError {
     /// The state is sound but cannot be used by this program.
     #[error("{0}")]
     Unsupported(String),
+    /// The state is sound but of other types than this program has.
+    #[error("{0}")]
+    Incompatible(String),
 }
 
 impl StateError {

@@ -7,7 +7,7 @@
 //! *runs*, each of which holds what changed between two snapshots.
 //!
 //! Reading order: [`data`], [`key_group`], [`hash`], [`codec`], [`state_key`], [`table`],
-//! [`sliced`], [`backend`], [`state`], [`changes`], [`portable`], [`restore`].
+//! [`sliced`], [`backend`], [`state`], [`changes`], [`portable`], [`restore`], [`schema`].
 
 pub mod codec;
 pub mod data;
@@ -30,6 +30,7 @@ pub mod changes;
 pub mod portable;
 pub mod restore;
 pub mod runs;
+pub mod schema;
 pub mod state;
 
 #[cfg(feature = "rocksdb")]
@@ -50,6 +51,7 @@ pub use restore::{LimitedRun, RestoreSource, RunMerge};
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksShared;
 pub use runs::{MergePlan, RunSet};
+pub use schema::{Fit, Migration, Recorded, Schema, TableSchema, TableTypes};
 pub use sliced::SlicedTable;
 pub use state::{OperatorState, Snapshot, SnapshotPart};
 pub use state_key::{Namespace, StateKey, TableId};

@@ -2,9 +2,12 @@
 //!
 //! Of a key the newest run that has it, or that has dropped what it belongs to, tells what it is.
 
+use std::sync::Arc;
+
 use crate::error::{Result, StateError};
 use crate::key_group::{KeyGroupCount, KeyGroupRange};
 use crate::portable::{Cursor, Dropped, PortableReader, PortableWriter};
+use crate::schema::Recorded;
 use crate::state_key::{PREFIX_BYTES, StateKey};
 
 /// A run, and the key groups of it that matter.
@@ -14,12 +17,25 @@ pub type LimitedRun = (PortableReader, KeyGroupRange);
 #[derive(Clone, Debug, Default)]
 pub struct RestoreSource {
     runs: Vec<LimitedRun>,
+    recorded: Option<Arc<Recorded>>,
 }
 
 impl RestoreSource {
     /// What these runs, oldest first, say together.
     pub fn new(runs: Vec<LimitedRun>) -> Self {
-        RestoreSource { runs }
+        RestoreSource { runs, recorded: None }
+    }
+
+    /// The same, with the schemas that its entries were written under. Without them entries are
+    /// taken to be of the present types.
+    #[must_use]
+    pub fn recorded(self, schemas: Arc<Recorded>) -> Self {
+        RestoreSource { recorded: Some(schemas), ..self }
+    }
+
+    /// What its entries were written under.
+    pub(crate) fn schemas(&self) -> Option<&Recorded> {
+        self.recorded.as_deref()
     }
 
     /// Its runs, oldest first.

@@ -9,6 +9,7 @@ use crate::budget::Share;
 use crate::changes::Changes;
 use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
+use crate::schema::TableTypes;
 use crate::state::Snapshot;
 use crate::state_key::{Namespace, StateKey, TableId};
 use crate::store::Region;
@@ -60,6 +61,10 @@ impl<K: Key, V: Data> StateTable for SlicedTable<K, V> {
             self.changes.iter().for_each(Changes::table_done);
         }
         Ok(())
+    }
+
+    fn types(&self) -> TableTypes {
+        TableTypes::of::<K, V>()
     }
 }
 

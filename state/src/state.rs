@@ -8,7 +8,7 @@
 //! [`finish_snapshot`]: OperatorState::finish_snapshot
 //! [`StateTable::sweep`]: crate::StateTable::sweep
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backend::BackendConfig;
@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::hash::hash_part;
 use crate::key_group::{KeyGroupCount, KeyGroupRange};
 use crate::restore::RestoreSource;
+use crate::schema::{Plan, TableTypes};
 use crate::sliced::SlicedTable;
 use crate::state_key::{Namespace, StateKey, TableId};
 use crate::store::{Region, SpillStore};
@@ -32,7 +33,7 @@ pub struct OperatorState {
     count: KeyGroupCount,
     store: Option<Arc<dyn SpillStore>>,
     budget: Option<Arc<Budget>>,
-    tables: BTreeSet<TableId>,
+    tables: BTreeMap<TableId, TableTypes>,
     changes: Option<Changes>,
 }
 
@@ -80,7 +81,7 @@ impl OperatorState {
         let (store, budget) =
             store.map(|(store, memory_bytes)| (store, Arc::new(Budget::new(memory_bytes)))).unzip();
         let changes = Some(Changes::new(range));
-        OperatorState { range, count, store, budget, tables: BTreeSet::new(), changes }
+        OperatorState { range, count, store, budget, tables: BTreeMap::new(), changes }
     }
 
     /// Keeps no account of what changes: no snapshot will be taken. To be called before any table
@@ -105,7 +106,7 @@ impl OperatorState {
     /// # Panics
     /// If the operator has a table of this id already.
     pub fn table<K: Key, V: Data>(&mut self, id: TableId) -> Table<K, V> {
-        let (region, share) = self.register(id);
+        let (region, share) = self.register(id, TableTypes::of::<K, V>());
         Table::new(region, share, self.changes.clone())
     }
 
@@ -115,7 +116,7 @@ impl OperatorState {
     /// # Panics
     /// If the operator has a table of this id already.
     pub fn parts<K: Key, P: Key, V: Data>(&mut self, id: TableId) -> Table<(K, P), V> {
-        let (region, share) = self.register(id);
+        let (region, share) = self.register(id, TableTypes::of::<(K, P), V>());
         let hash_of =
             |(key, part): &(K, P), count| Ok(hash_part(crate::hash_key(key)?, part, count)?);
         Table::hashed_by(hash_of, region, share, self.changes.clone())
@@ -126,12 +127,12 @@ impl OperatorState {
     /// # Panics
     /// If the operator has a table of this id already.
     pub fn sliced<K: Key, V: Data>(&mut self, id: TableId) -> SlicedTable<K, V> {
-        let (region, share) = self.register(id);
+        let (region, share) = self.register(id, TableTypes::of::<K, V>());
         SlicedTable::new(region, share, self.changes.clone())
     }
 
-    fn register(&mut self, id: TableId) -> (Region, Option<Share>) {
-        assert!(self.tables.insert(id), "table {id} is opened once");
+    fn register(&mut self, id: TableId, types: TableTypes) -> (Region, Option<Share>) {
+        assert!(self.tables.insert(id, types).is_none(), "table {id} is opened once");
         let region = Region {
             table: id,
             namespace: Namespace::default(),
@@ -169,11 +170,13 @@ impl OperatorState {
     }
 
     /// Calls `f` with every entry of `parts` that belongs to this subtask's key groups; `f` hands
-    /// it to the `restore_entry` of the table it names.
+    /// it to the `restore_entry` of the table it names. Tables are to be made before: values that
+    /// were written under another schema than a table has now are changed on the way, and the next
+    /// snapshot writes all of that table.
     ///
     /// # Errors
     /// What `f` returns; `Corrupt` if a part is damaged; `Unsupported` if it was written for
-    /// another number of key groups.
+    /// another number of key groups; `Incompatible` if a value cannot become one of its table.
     pub fn restore(
         &mut self,
         parts: &[RestoreSource],
@@ -181,13 +184,28 @@ impl OperatorState {
     ) -> Result<()> {
         for part in parts {
             part.check_key_groups(self.count)?;
+            let plans = self.plans(part);
+            plans.keys().for_each(|table| self.supersede(*table));
             part.for_each(self.range, |key, value| {
                 self.changes.iter().for_each(|changes| changes.count_handed(key.table));
-                f(key, value)
+                match plans.get(&key.table) {
+                    None => f(key, value),
+                    Some(plan) => f(key, &plan.change(key.table, value)?),
+                }
             })?;
         }
         self.changes.iter().for_each(Changes::end_restore);
         Ok(())
+    }
+
+    /// How the values of tables whose schema has changed are changed.
+    fn plans<'a>(&self, part: &'a RestoreSource) -> BTreeMap<TableId, Plan<'a>> {
+        let Some(recorded) = part.schemas() else { return BTreeMap::new() };
+        let plan = |(id, schema)| {
+            let types = self.tables.get(id)?;
+            Some((*id, types.plan(schema, &recorded.migrations)?))
+        };
+        recorded.tables.iter().filter_map(plan).collect()
     }
 }
 

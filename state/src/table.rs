@@ -26,6 +26,7 @@ use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
 use crate::index::Index;
 use crate::key_group::KeyGroupCount;
+use crate::schema::TableTypes;
 use crate::state_key::TableId;
 use crate::store::Region;
 
@@ -97,6 +98,9 @@ pub trait StateTable {
     /// # Errors
     /// If an entry cannot be encoded or read.
     fn sweep(&mut self, budget: &mut usize) -> Result<()>;
+
+    /// The types of its keys and values.
+    fn types(&self) -> TableTypes;
 }
 
 impl<K: Key, V: Data> StateTable for Table<K, V> {
@@ -109,6 +113,10 @@ impl<K: Key, V: Data> StateTable for Table<K, V> {
             self.changes.iter().for_each(Changes::table_done);
         }
         Ok(())
+    }
+
+    fn types(&self) -> TableTypes {
+        TableTypes::of::<K, V>()
     }
 }
 

@@ -13,6 +13,8 @@ pub(super) struct Situation {
     pub(super) not_before: i64,
     /// The kind of checkpoint that ends the job, once it is to end.
     pub(super) last_kind: Option<BarrierKind>,
+    /// Whether someone waits for a checkpoint that begins now.
+    pub(super) is_requested: bool,
 }
 
 /// The checkpoint to start next while none is under way.
@@ -30,6 +32,9 @@ pub(super) fn next_checkpoint(situation: &Situation) -> Option<Next> {
     if let Some(kind) = situation.last_kind {
         return Some(Next { due: situation.not_before, kind });
     }
+    if situation.is_requested {
+        return Some(Next { due: situation.not_before, kind: BarrierKind::Checkpoint });
+    }
     let periodic = situation.previous_start.saturating_add(situation.interval_ms?.max(1));
     Some(Next { due: periodic.max(situation.not_before), kind: BarrierKind::Checkpoint })
 }
@@ -45,8 +50,13 @@ mod tests {
     use super::{Next, Situation, back_off, next_checkpoint};
     use crate::BarrierKind;
 
-    const RUNNING: Situation =
-        Situation { interval_ms: Some(100), previous_start: 950, not_before: 0, last_kind: None };
+    const RUNNING: Situation = Situation {
+        interval_ms: Some(100),
+        previous_start: 950,
+        not_before: 0,
+        last_kind: None,
+        is_requested: false,
+    };
 
     #[test]
     fn periodic_checkpoints_keep_their_distance() {
@@ -56,6 +66,15 @@ mod tests {
         assert_eq!(next_checkpoint(&failed), Some(Next { due: 1_060, kind }));
         let none = Situation { interval_ms: None, ..RUNNING };
         assert_eq!(next_checkpoint(&none), None);
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_asked_for_does_not_wait_for_the_interval() {
+        let asked = Situation { is_requested: true, interval_ms: None, ..RUNNING };
+        let kind = BarrierKind::Checkpoint;
+        assert_eq!(next_checkpoint(&asked), Some(Next { due: 0, kind }));
+        let stopping = Situation { last_kind: Some(BarrierKind::Stop), ..asked };
+        assert_eq!(next_checkpoint(&stopping), Some(Next { due: 0, kind: BarrierKind::Stop }));
     }
 
     #[test]

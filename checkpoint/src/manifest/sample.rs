@@ -42,6 +42,7 @@ pub(crate) fn manifest() -> Manifest {
             name: "count".into(),
             kind: "aggregate".into(),
             state: true,
+            tables: Vec::new(),
         }],
         subtasks: vec![
             source(0, &["c", "a"], 10),
@@ -51,6 +52,7 @@ pub(crate) fn manifest() -> Manifest {
             count(1, 43, 86, None),
         ],
         committables: vec![SinkCommittables { sink: "out".into(), committables: vec![vec![255]] }],
+        savepoint: None,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::source::Source;
 use crate::subtask::{
     ErasedGate, ErasedOperator, ErasedSink, ErasedSource, Gate, OperatorCell, SourceCell,
 };
+use crate::upgrade::Upgrades;
 
 /// An operator of the job, as an index that is stable while the graph is built.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -230,6 +231,8 @@ pub(crate) struct Edge {
 #[derive(Default)]
 pub struct JobGraph {
     pub(crate) graph: DiGraph<Node, Edge>,
+    /// What the job declares about earlier versions of itself.
+    pub upgrades: Upgrades,
 }
 
 fn make_gate<T: Element>(

@@ -27,7 +27,7 @@ impl JobGraph {
             self.validate_consumed(node)?;
             self.validate_event_time(node)?;
         }
-        Ok(())
+        self.upgrades.validate(self)
     }
 
     fn validate_names(&self) -> Result<()> {

@@ -29,6 +29,8 @@ use thalweg_checkpoint::{
 use super::clock::{Clock, wall_clock_millis};
 use super::coordinate::{Run, TICK};
 use super::external::TokioExecutor;
+use super::savepoints::Savepoints;
+use super::starting_point::starting_point;
 use super::{Backends, Observer, SharedStore, StopSignal, lock, worker_of};
 use crate::batch::BATCH_RECORDS;
 use crate::deploy::{
@@ -38,7 +40,7 @@ use crate::deploy::{
 use crate::error::{Error, Result};
 use crate::external::External;
 use crate::graph::{ExecutionPlan, JobGraph, NodeKind};
-use crate::options::{CheckpointConfig, JobConfig, Restore};
+use crate::options::JobConfig;
 use crate::park::Parker;
 use crate::poison::{self, PoisonWatch, SplitRead};
 use crate::progress::{JobMetrics, Progress, RunOutcome, RunReport};
@@ -109,8 +111,8 @@ impl<'a> Attempts<'a> {
             let owner = Owner::this_process(wall_clock_millis());
             let options =
                 StoreOptions { job: job.to_owned(), owner, work_dir: config.work_dir.clone() };
-            let store = Repository::open_at(&checkpoints.dir, &options)?;
-            let restored = chosen_checkpoint(&store, checkpoints)?;
+            let mut store = Repository::open_at(&checkpoints.dir, &options)?;
+            let restored = starting_point(graph, job, &mut store, checkpoints)?;
             attempts.work_directory = store.work_directory();
             attempts.first_id = first_id(restored.as_ref(), Some(&store));
             attempts.history.restored_from = restored.as_ref().map(|manifest| manifest.id);
@@ -156,7 +158,7 @@ impl<'a> Attempts<'a> {
             Ok(ready) => ready,
             Err(error) => return Err(self.not_started_again(error)),
         };
-        let Ready { committers, deployment, first_id, backends } = match ready {
+        let Ready { committers, deployment, first_id, savepoint, backends } = match ready {
             Some(ready) => ready,
             None => return Ok(self.finished_before()),
         };
@@ -167,6 +169,8 @@ impl<'a> Attempts<'a> {
             committers,
             store: self.store.clone(),
             first_id,
+            savepoint,
+            savepoints: Savepoints::default(),
             history: &mut self.history,
             watch: &mut self.watch,
             clock: self.clock,
@@ -183,10 +187,9 @@ impl<'a> Attempts<'a> {
         if self.restarts.total() > 0 {
             self.recover_store()?;
         }
-        let store = self.store.as_ref().map(lock);
-        let store = store.as_ref().map(|store| &***store);
-        let restored = self.newest(store)?;
-        let restored = restored.as_ref();
+        let mut store = self.store.as_ref().map(lock);
+        let restored = self.newest(store.as_mut().map(|store| &mut ***store))?;
+        let (store, restored) = (store.as_ref().map(|store| &***store), restored.as_ref());
         if let Some(manifest) = restored {
             check_manifest(self.graph, manifest, self.config.key_groups)?;
         }
@@ -222,13 +225,14 @@ impl<'a> Attempts<'a> {
             restarts = self.restarts.total(),
             "job starts"
         );
-        Ok(Some(Ready { committers, deployment, first_id, backends }))
+        let savepoint = restored.and_then(|manifest| manifest.savepoint.clone());
+        Ok(Some(Ready { committers, deployment, first_id, savepoint, backends }))
     }
 
     fn locate(&self, error: &Error) -> Option<String> {
         error.record()?;
-        let store = self.store.as_ref().map(lock);
-        let newest = self.newest(store.as_ref().map(|store| &***store)).ok()?;
+        let mut store = self.store.as_ref().map(lock);
+        let newest = self.newest(store.as_mut().map(|store| &mut ***store)).ok()?;
         let (read, now) = (&self.history.read, self.clock.now());
         poison::locate(error, read, self.graph, newest.as_ref(), now)
     }
@@ -238,13 +242,13 @@ impl<'a> Attempts<'a> {
     }
 
     /// What an attempt starts from (I1).
-    fn newest(&self, store: Option<&dyn CheckpointStore>) -> Result<Option<Manifest>> {
+    fn newest(&self, store: Option<&mut dyn CheckpointStore>) -> Result<Option<Manifest>> {
         let (Some(store), Some(checkpoints)) = (store, &self.config.checkpoints) else {
             return Ok(None);
         };
         match store.list()?.last() {
             Some(newest) if *newest >= self.first_id => Ok(Some(store.load(*newest)?)),
-            _ => chosen_checkpoint(store, checkpoints),
+            _ => starting_point(self.graph, self.job, store, checkpoints),
         }
     }
 
@@ -292,9 +296,9 @@ impl<'a> Attempts<'a> {
     /// last, and what that holds becomes visible.
     fn stopped(mut self) -> Result<RunReport> {
         self.recover_store()?;
-        let store = self.store.as_ref().map(lock);
+        let mut store = self.store.as_ref().map(lock);
+        let newest = self.newest(store.as_mut().map(|store| &mut ***store))?;
         let store = store.as_ref().map(|store| &***store);
-        let newest = self.newest(store)?;
         open_committers(self.graph, newest.as_ref(), store)?;
         let outcome = match newest.is_some_and(|manifest| manifest.finished) {
             true => RunOutcome::Finished,
@@ -337,24 +341,6 @@ struct Ready {
     committers: Committers,
     deployment: Deployment,
     first_id: CheckpointId,
+    savepoint: Option<String>,
     backends: Backends,
-}
-
-/// What the run was told to start from.
-fn chosen_checkpoint(
-    store: &dyn CheckpointStore,
-    checkpoints: &CheckpointConfig,
-) -> Result<Option<Manifest>> {
-    match checkpoints.restore {
-        Restore::Latest => Ok(store.latest()?),
-        Restore::Checkpoint(id) => Ok(Some(store.load(CheckpointId(id))?)),
-        Restore::Nothing => match store.list()?.last() {
-            None => Ok(None),
-            Some(id) => Err(Error::config(format!(
-                "{} holds checkpoint {id}: to start from nothing choose another checkpoint \
-                 directory, or remove it",
-                checkpoints.dir.display()
-            ))),
-        },
-    }
 }

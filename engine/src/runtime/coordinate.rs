@@ -14,6 +14,7 @@ use thalweg_checkpoint::{
 
 use super::attempts::History;
 use super::clock::{Clock, wall_clock_millis};
+use super::savepoints::Savepoints;
 use super::worker::Worker;
 use super::writer::CheckpointWriter;
 use super::{Observer, SharedStore, StopSignal, lock, worker_of};
@@ -56,6 +57,9 @@ pub(crate) struct Run<'a> {
     pub(crate) first_id: CheckpointId,
     pub(crate) history: &'a mut History,
     pub(crate) watch: &'a mut PoisonWatch,
+    /// The savepoint from which the checkpoints of the directory come.
+    pub(crate) savepoint: Option<String>,
+    pub(crate) savepoints: Savepoints,
     pub(crate) clock: Clock,
     pub(crate) stop: &'a StopSignal,
 }
@@ -79,7 +83,8 @@ impl Run<'_> {
         parkers: Vec<Parker>,
         observer: Observer<'_>,
     ) -> Result<RunReport> {
-        let Deployment { subtasks, sources, metrics, state } = deployment;
+        let Deployment { subtasks, sources, metrics, state, tables } = deployment;
+        self.records = tables.complete(std::mem::take(&mut self.records));
         self.history.read.clear();
         let mut coordinator = Coordinator::new(
             CoordinatorConfig {
@@ -201,12 +206,18 @@ impl Run<'_> {
                     Command::Shutdown(outcome) => {
                         threads.tell_all(Control::Shutdown, coordinator);
                         observer(&self.progress(metrics, coordinator));
+                        self.savepoints.finish(self.history.published, self.store.as_ref());
                         return Ok(match outcome {
                             Outcome::Finished => RunOutcome::Finished,
                             Outcome::Stopped => RunOutcome::Stopped,
                         });
                     }
                 }
+            }
+            if let (Some(store), Some(published)) = (&self.store, self.history.published)
+                && !coordinator.has_pending_commits()
+            {
+                self.savepoints.poll(published, store)?;
             }
             self.wait(coordinator, threads)?;
             let now = self.clock.elapsed();
@@ -246,6 +257,16 @@ impl Run<'_> {
                 Report::Failed(error) => return Err(error),
             }
         }
+        for request in self.stop.take_savepoint_requests() {
+            match self.store {
+                None => request.refuse(),
+                Some(_) => {
+                    let is_last = request.is_last || self.stop.is_requested();
+                    let from = (!is_last).then(|| coordinator.handle_checkpoint_request(now));
+                    self.savepoints.wait_for(from, request);
+                }
+            }
+        }
         if self.stop.is_requested() {
             coordinator.handle_stop_request(now);
         }
@@ -262,12 +283,17 @@ impl Run<'_> {
             key_group_count: self.config.key_groups.get(),
             parallelism: self.config.parallelism as u32,
             operators: self.records.clone(),
+            savepoint: self.savepoint.clone(),
             ..Manifest::from_pending(pending)
         };
         let retained = self.config.checkpoints.as_ref().map_or(1, |c| c.retained);
         let mut store = lock(store);
         store.publish(&manifest)?;
         self.history.published = Some(manifest.id);
+        // What a savepoint is being written from stays until the next checkpoint after it.
+        if self.savepoints.is_writing() {
+            return Ok(());
+        }
         if let Err(error) = store.retain(retained) {
             // Tried again after the next checkpoint.
             tracing::warn!(%error, "an old checkpoint cannot be removed");

@@ -91,7 +91,7 @@ impl<'a> Attempt<'a> {
     ) -> Result<Self> {
         let restarts = crashes;
         arm_storage(plan, &world.store, &mut world.random, restarts);
-        let restored = world.store.latest()?;
+        let restored = newest(graph, &world.store)?;
         let key_groups = KeyGroupCount::default();
         if let Some(manifest) = &restored {
             check_manifest(graph, manifest, key_groups)?;
@@ -121,7 +121,7 @@ impl<'a> Attempt<'a> {
             external: External::new(external.executor()),
             suspect: None,
         })?;
-        let Deployment { subtasks, sources, metrics, state } = deployment;
+        let Deployment { subtasks, sources, metrics, state, tables } = deployment;
         let first_id = first_id(restored.as_ref(), Some(&world.store));
         let coordinator = Coordinator::new(
             CoordinatorConfig {
@@ -139,7 +139,7 @@ impl<'a> Attempt<'a> {
         Ok(Attempt {
             plan,
             job: job.to_owned(),
-            records: operator_records(graph),
+            records: tables.complete(operator_records(graph)),
             parallelism,
             coordinator,
             metrics,
@@ -502,4 +502,11 @@ fn arm_storage(plan: &SimPlan, store: &MemoryStore, random: &mut Random, restart
             _ => StoreFault::CrashAfter,
         }
     }));
+}
+
+/// The newest checkpoint, under the names that the graph has.
+fn newest(graph: &JobGraph, store: &MemoryStore) -> Result<Option<Manifest>> {
+    let Some(manifest) = store.latest()? else { return Ok(None) };
+    let is_committed = store.is_committed(manifest.id)?;
+    Ok(Some(graph.upgrades.apply(manifest, is_committed)?))
 }
