@@ -29,7 +29,7 @@ mod store;
 mod random;
 
 pub use aligner::{Aligner, AlignerError, Alignment};
-pub use barrier::{Barrier, BarrierKind, CheckpointId};
+pub use barrier::{Barrier, BarrierKind, CheckpointId, CheckpointMode};
 pub use coordinator::{Command, Coordinator, CoordinatorConfig, Outcome, PendingManifest};
 pub use error::{Error, ErrorKind, Result};
 pub use local::LocalStore;
@@ -39,7 +39,7 @@ pub use outstanding::Outstanding;
 pub use restore::{counters_of, operator_parts, part_files, source_splits};
 pub use retention::to_delete;
 pub use snapshot::{
-    FileEntry, OperatorPart, PartFile, PartKind, SinkCommittables, SplitState, SubtaskAck,
-    SubtaskId, SubtaskRecord, SubtaskSnapshot,
+    FileEntry, InFlightPart, OperatorPart, PartFile, PartKind, SinkCommittables, SplitState,
+    SubtaskAck, SubtaskId, SubtaskRecord, SubtaskSnapshot,
 };
 pub use store::{CheckpointStore, part_name};

@@ -82,8 +82,10 @@ impl Manifest {
 
     /// All files and directories that belong to it.
     pub fn part_files(&self) -> impl Iterator<Item = &PartFile> {
-        let parts = self.subtasks.iter().flat_map(|record| &record.snapshot.operators);
-        parts.filter_map(|part| part.file.as_ref())
+        self.subtasks.iter().flat_map(|SubtaskRecord { snapshot, .. }| {
+            let state = snapshot.operators.iter().filter_map(|part| part.file.as_ref());
+            state.chain(snapshot.in_flight.iter().map(|part| &part.file))
+        })
     }
 
     /// Its bytes on disk.

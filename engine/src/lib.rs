@@ -2,7 +2,7 @@
 //! runtimes (worker threads, simulator).
 //!
 //! Reading order: [`time`], [`token_bucket`], [`batch`], [`operator`], [`source`], [`sink`],
-//! [`graph`], `channel`, `subtask`, `deploy`, [`runtime`], [`sim`], [`testing`].
+//! [`graph`], `channel`, `in_flight`, `subtask`, `deploy`, [`runtime`], [`sim`], [`testing`].
 
 pub mod time;
 pub mod token_bucket;
@@ -17,6 +17,7 @@ mod channel;
 mod decider;
 pub mod park;
 pub mod external;
+mod in_flight;
 mod subtask;
 pub mod options;
 pub mod progress;

@@ -26,7 +26,8 @@ use thalweg_state::BackendConfig;
 
 use crate::batch::BATCH_RECORDS;
 use crate::deploy::{
-    DeployContext, Deployment, check_manifest, first_id, open_committers, operator_records,
+    DeployContext, Deployment, check_in_flight, check_manifest, first_id, open_committers,
+    operator_records,
 };
 use crate::error::{Error, Result};
 use crate::external::External;
@@ -92,7 +93,10 @@ pub fn run(
     if let Some(manifest) = restored.filter(|manifest| manifest.finished) {
         return Ok(already_finished(graph, manifest));
     }
-    let plan = ExecutionPlan::new(graph, config.parallelism)?;
+    let plan = ExecutionPlan::resuming(graph, config.parallelism, restored)?;
+    if let Some(manifest) = restored {
+        check_in_flight(graph, &plan, manifest)?;
+    }
     let parkers: Vec<Parker> = (0..config.workers).map(|_| Parker::new()).collect();
     let backends = Backends::new(graph, &plan, config, opened.work_directory.clone())?;
     let deployment = Deployment::new(DeployContext {
@@ -106,6 +110,7 @@ pub fn run(
         restored,
         store: opened.store.as_deref(),
         is_checkpointed: opened.store.is_some(),
+        mode: config.checkpoints.as_ref().map(|checkpoints| checkpoints.mode).unwrap_or_default(),
         external: External::new(Arc::new(TokioExecutor::default())),
     })?;
     let first_id = first_id(restored, opened.store.as_deref());

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::panic::Location;
 use std::rc::Rc;
 
+use thalweg_engine::Data;
 use thalweg_engine::graph::{JobGraph, NodeId, OperatorSpec, Partition, Port, SourceSpec};
 use thalweg_engine::operator::Operator;
 use thalweg_engine::sink::Sink;
@@ -110,6 +111,14 @@ impl Job {
     ) {
         let node = self.graph.borrow_mut().add_sink(name, location, sink);
         self.connect(input, node);
+    }
+}
+
+impl<T: Data> Stream<T> {
+    /// The stream as it goes over an exchange of this kind.
+    pub(crate) fn over_exchange(&self, partition: Partition) -> Stream<T> {
+        self.job.graph.borrow_mut().set_data::<T>(self.node, self.port);
+        self.with_partition(partition)
     }
 }
 

@@ -80,6 +80,11 @@ impl Run<'_> {
             CoordinatorConfig {
                 interval_ms: self.config.checkpoints.as_ref().map(|c| c.interval_ms),
                 timeout_ms: self.config.checkpoints.as_ref().map_or(i64::MAX, |c| c.timeout_ms),
+                unaligned_after_ms: self
+                    .config
+                    .checkpoints
+                    .as_ref()
+                    .and_then(|checkpoints| checkpoints.unaligned_after_ms),
                 resend_ms: 1000,
                 subtasks: subtasks.iter().map(|subtask| subtask.id).collect(),
                 sources,
@@ -156,6 +161,7 @@ impl Run<'_> {
                     Command::Trigger { subtask, id, kind } => {
                         threads.tell(subtask, Control::Trigger { id, kind });
                     }
+                    Command::Hurry { subtask, id } => threads.tell(subtask, Control::Hurry { id }),
                     Command::Abort { id } => {
                         let reason = coordinator.last_failure().unwrap_or_default();
                         tracing::warn!(checkpoint = id.0, reason, "checkpoint given up");

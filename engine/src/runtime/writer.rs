@@ -3,12 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
-use thalweg_checkpoint::{CheckpointStore, OperatorPart, SubtaskAck, SubtaskId, SubtaskSnapshot};
+use thalweg_checkpoint::{
+    CheckpointStore, InFlightPart, OperatorPart, SubtaskAck, SubtaskId, SubtaskSnapshot,
+};
 use thalweg_state::SnapshotPart;
 
 use super::coordinate::Report;
 use super::{SharedStore, lock};
 use crate::error::Result;
+use crate::in_flight::InFlight;
 use crate::subtask::Capture;
 
 /// A capture to be made durable.
@@ -66,8 +69,8 @@ pub(crate) fn write_capture(
 ) -> Result<SubtaskAck> {
     let id = request.capture.id;
     let subtask = request.subtask;
-    acknowledge(request, |operator, part| {
-        let name = thalweg_checkpoint::part_name(subtask, operator);
+    acknowledge(request, |part_of, part| {
+        let name = thalweg_checkpoint::part_name(subtask, part_of);
         Ok(match part {
             SnapshotPart::Empty => None,
             SnapshotPart::Portable(bytes) => Some(store.write_part(id, &name, &bytes)?),
@@ -81,12 +84,21 @@ fn acknowledge(
     mut write: impl FnMut(&str, SnapshotPart) -> Result<Option<thalweg_checkpoint::PartFile>>,
 ) -> Result<SubtaskAck> {
     let WriteRequest { subtask, key_groups, capture } = request;
-    let Capture { id, operators, splits, committables, counters } = *capture;
+    let Capture { id, operators, splits, committables, counters, in_flight: recorded } = *capture;
     let mut parts = Vec::with_capacity(operators.len());
     for (operator, part, watermark) in operators {
         let file = write(&operator, part)?;
         parts.push(OperatorPart { operator, file, key_groups, watermark });
     }
-    let payload = SubtaskSnapshot { operators: parts, splits, committables, counters };
+    let mut in_flight = Vec::with_capacity(recorded.len());
+    for (n, InFlight { edge, bytes }) in recorded.into_iter().enumerate() {
+        // No operator has a name with a space.
+        let name = format!("in flight {n} {}", edge.to);
+        if let Some(file) = write(&name, SnapshotPart::Portable(bytes))? {
+            let (from, port, to) = (edge.from.clone(), edge.port, edge.to.clone());
+            in_flight.push(InFlightPart { from, port, to, file });
+        }
+    }
+    let payload = SubtaskSnapshot { operators: parts, splits, committables, counters, in_flight };
     Ok(SubtaskAck { subtask, id, payload })
 }

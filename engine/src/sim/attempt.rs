@@ -15,8 +15,8 @@ use super::mailbox::{Mailbox, Unreliable};
 use super::plan::{SimPlan, Style};
 use super::random::Random;
 use crate::deploy::{
-    Committers, DeployContext, Deployment, check_manifest, first_id, open_committers,
-    operator_records,
+    Committers, DeployContext, Deployment, check_in_flight, check_manifest, first_id,
+    open_committers, operator_records,
 };
 use crate::error::{Error, Result};
 use crate::external::External;
@@ -96,7 +96,10 @@ impl<'a> Attempt<'a> {
             check_manifest(graph, manifest, key_groups)?;
         }
         let committers = open_committers(graph, restored.as_ref(), Some(&world.store))?;
-        let execution = ExecutionPlan::new(graph, parallelism)?;
+        let execution = ExecutionPlan::resuming(graph, parallelism, restored.as_ref())?;
+        if let Some(manifest) = &restored {
+            check_in_flight(graph, &execution, manifest)?;
+        }
         let mut bounds = || {
             let mut bounds = plan.channels;
             if plan.crash_per_million > 0 {
@@ -117,6 +120,7 @@ impl<'a> Attempt<'a> {
             restored: restored.as_ref(),
             store: Some(&world.store),
             is_checkpointed: true,
+            mode: plan.mode,
             external: External::new(external.executor()),
         })?;
         let Deployment { subtasks, sources, metrics } = deployment;
@@ -124,6 +128,7 @@ impl<'a> Attempt<'a> {
             CoordinatorConfig {
                 interval_ms: plan.interval_ms,
                 timeout_ms: plan.timeout_ms,
+                unaligned_after_ms: plan.unaligned_after_ms,
                 resend_ms: 150,
                 subtasks: subtasks.iter().map(|subtask| subtask.id).collect(),
                 sources,
@@ -214,6 +219,10 @@ impl<'a> Attempt<'a> {
                 Command::Trigger { subtask, id, kind } => {
                     let control = Control::Trigger { id, kind };
                     self.tell(subtask, control, world);
+                    continue;
+                }
+                Command::Hurry { subtask, id } => {
+                    self.tell(subtask, Control::Hurry { id }, world);
                     continue;
                 }
                 Command::Abort { id } => Control::Abort { id },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use thalweg_checkpoint::{Barrier, BarrierKind, CheckpointId, SubtaskId};
+use thalweg_checkpoint::{Barrier, BarrierKind, CheckpointId, CheckpointMode, SubtaskId};
 use thalweg_state::KeyGroupCount;
 
 use super::chain::{Chain, ChainGate, ChainNode, Outlet};
@@ -123,8 +123,9 @@ fn subtask(mut nodes: Vec<ChainNode>, records: usize) -> (Subtask, Sender, Recei
     }
     let gate = Gate::<u64>::new(Partition::Forward, KeyGroupCount::default(), vec![output]);
     let gates = vec![ChainGate { gate: Box::new(gate), parent: Some(last) }];
-    let chain = Chain { nodes, gates, split: 0, batch_records: 8, was_called_by_time: false };
-    let head = Head::Channels(InputGate::new(vec![input]));
+    let chain = Chain::new(nodes, gates, 8);
+    let head =
+        Head::Channels(InputGate::new(vec![(0, input)], Vec::new(), CheckpointMode::ExactlyOnce));
     (Subtask::new(SubtaskId { task: 0, index: 0 }, (0, 128), head, chain), sender, receiver)
 }
 
