@@ -57,6 +57,8 @@ pub(super) struct Attempt<'a> {
     parallelism: usize,
     pub(super) coordinator: Coordinator,
     pub(super) metrics: JobMetrics,
+    /// Edges whose records on their way were restored.
+    pub(super) in_flight_restored: u64,
     subtasks: Vec<Subtask>,
     /// When each subtask wants to be stepped again without anything else happening.
     wake_at: Vec<Option<ProcessingTime>>,
@@ -137,6 +139,8 @@ impl<'a> Attempt<'a> {
             },
             world.now.millis(),
         );
+        let records = restored.iter().flat_map(|manifest| &manifest.subtasks);
+        let in_flight_restored = records.map(|record| record.snapshot.in_flight.len() as u64).sum();
         let count = subtasks.len();
         Ok(Attempt {
             plan,
@@ -145,6 +149,7 @@ impl<'a> Attempt<'a> {
             parallelism,
             coordinator,
             metrics,
+            in_flight_restored,
             subtasks,
             wake_at: vec![None; count],
             committers,

@@ -83,7 +83,7 @@ impl SimPlan {
         };
         // Drawn apart: the rest of a seed's plan is what it was without it.
         let mut apart = Random::new(seed ^ 0x0f1a_0f1a_0f1a_0f1a);
-        let unaligned_after_ms = apart.is_chosen(50).then(|| apart.between(0, 25));
+        let unaligned_after_ms = apart.is_chosen(50).then(|| apart.between(0, 12));
         let messages = random.between(1, 6) as usize;
         let records = random.between(1, 40) as usize;
         SimPlan {
