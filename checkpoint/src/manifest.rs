@@ -42,6 +42,10 @@ pub struct Manifest {
     pub parallelism: u32,
     /// Whether the job had read all its input: nothing is left to do but the committables.
     pub finished: bool,
+    /// Whether subtasks had not waited for barriers ([`crate::CheckpointMode::AtLeastOnce`]): they may have
+    /// come further than the sources.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_least_once: bool,
     /// The operators of the job.
     pub operators: Vec<OperatorRecord>,
     /// What each subtask handed over, sorted by subtask.
@@ -74,6 +78,7 @@ impl Manifest {
             key_group_count: 0,
             parallelism: 0,
             finished: pending.kind == BarrierKind::Final,
+            at_least_once: false,
             operators: Vec::new(),
             subtasks: pending.subtasks,
             committables: pending.committables,

@@ -421,8 +421,10 @@ impl Builder<'_, '_> {
             }
             _ => {
                 let (least, greatest) = self.restored_watermarks(&graph.info(node).name, range);
-                // Records on their way to the part that had come least far may be behind others.
-                if self.has_in_flight() { least } else { greatest }
+                // Records on their way to the part that had come least far may be behind others,
+                // and so may those that are read again.
+                let is_behind = self.has_in_flight() || self.is_at_least_once();
+                if is_behind { least } else { greatest }
             }
         }
     }
@@ -431,13 +433,18 @@ impl Builder<'_, '_> {
         self.context.restored.is_some_and(|manifest| in_flight::parts(manifest).next().is_some())
     }
 
+    fn is_at_least_once(&self) -> bool {
+        self.context.restored.is_some_and(|manifest| manifest.at_least_once)
+    }
+
     /// What the operator is advanced to when the last restored record has passed it. Each of its
     /// subtasks had heard of all those in front of it: none of them is behind the greatest.
     fn floor(&self, node: NodeId, range: KeyGroupRange) -> EventTime {
         let graph = self.context.graph;
         let inputs = graph.inputs(node);
         let hears_all = inputs.iter().all(|(_, edge)| edge.partition.is_all_to_all());
-        match hears_all && !inputs.is_empty() && self.has_in_flight() {
+        let is_behind = self.has_in_flight() && !self.is_at_least_once();
+        match hears_all && !inputs.is_empty() && is_behind {
             true => self.restored_watermarks(&graph.info(node).name, range).1,
             false => EventTime::MIN,
         }

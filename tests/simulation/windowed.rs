@@ -149,7 +149,7 @@ pub(crate) fn run_seed(seed: u64) -> Result<SimReport, String> {
     run_plan(seed, Simulation::new(seed))
 }
 
-fn run_plan(seed: u64, simulation: Simulation) -> Result<SimReport, String> {
+pub(crate) fn run_plan(seed: u64, simulation: Simulation) -> Result<SimReport, String> {
     let mut random = Random::new(seed.wrapping_mul(0x0001_0000_01b3));
     let kind = WindowKind::random(&mut random);
     let splits = clicks(&mut random, 5);

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use thalweg_checkpoint::{
-    CheckpointId, Command, Coordinator, CoordinatorConfig, Manifest, OperatorRecord, Outcome,
-    PendingManifest, SinkCommittables, SubtaskAck, SubtaskId,
+    CheckpointId, CheckpointMode, Command, Coordinator, CoordinatorConfig, Manifest,
+    OperatorRecord, Outcome, PendingManifest, SinkCommittables, SubtaskAck, SubtaskId,
 };
 
 use super::clock::{Clock, wall_clock_millis};
@@ -247,6 +247,11 @@ impl Run<'_> {
             created_ms: wall_clock_millis(),
             key_group_count: self.config.key_groups.get(),
             parallelism: self.config.parallelism as u32,
+            at_least_once: self
+                .config
+                .checkpoints
+                .as_ref()
+                .is_some_and(|checkpoints| checkpoints.mode == CheckpointMode::AtLeastOnce),
             operators: self.records.clone(),
             ..Manifest::from_pending(pending)
         };

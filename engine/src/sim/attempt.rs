@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointStore, Command, Coordinator, CoordinatorConfig, Manifest, MemoryStore,
-    OperatorRecord, Outcome, PendingManifest, SinkCommittables, StoreFault, StoreOp, SubtaskAck,
-    SubtaskId,
+    CheckpointId, CheckpointMode, CheckpointStore, Command, Coordinator, CoordinatorConfig,
+    Manifest, MemoryStore, OperatorRecord, Outcome, PendingManifest, SinkCommittables, StoreFault,
+    StoreOp, SubtaskAck, SubtaskId,
 };
 use thalweg_state::{BackendConfig, KeyGroupCount};
 
@@ -361,6 +361,7 @@ impl<'a> Attempt<'a> {
             job: self.job.clone(),
             key_group_count: KeyGroupCount::default().get(),
             parallelism: self.parallelism as u32,
+            at_least_once: self.plan.mode == CheckpointMode::AtLeastOnce,
             operators: self.records.clone(),
             ..Manifest::from_pending(pending)
         };
