@@ -34,7 +34,8 @@
 //! * I3: recorded are batches with all their columns. Watermarks and idleness are not: as after an
 //!   aligned checkpoint, senders say again what they know. No channel is read before the last
 //!   restored record has passed the chain, so no watermark overtakes one.
-//! * I4: restored records that were not taken yet are part of the next snapshot, of whatever kind.
+//! * I4: restored records that were not taken yet are part of the next snapshot. Only a stop waits
+//!   for them: what it leaves can be resumed by a job with other edges.
 //! * I5: a recording ends with its checkpoint: an abort or a newer barrier gives it up. Barriers of
 //!   older checkpoints that are found while recording are told to the aligner and ignored; a newer
 //!   one stays in its place, and nothing behind it is taken.

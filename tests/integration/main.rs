@@ -13,5 +13,6 @@ mod process;
 mod reference;
 mod refused;
 mod results;
+mod unaligned;
 mod user_code;
 mod wordcount;

@@ -315,7 +315,10 @@ impl Subtask {
         if self.preparing.is_none() {
             let barrier = |id, kind| Barrier { id, kind, sent: 0 };
             let can_record = matches!(&self.head, Head::Channels(gate) if gate.can_record());
-            if let Some((id, kind)) = self.triggered.take() {
+            // A last checkpoint has nothing on its way: what was restored is taken before.
+            let is_due =
+                |(_, kind): &mut (_, BarrierKind)| self.restored.is_empty() || !kind.is_last();
+            if let Some((id, kind)) = self.triggered.take_if(is_due) {
                 self.prepare(barrier(id, kind), false);
             } else if let Some(id) = self.pressing.filter(|id| Some(*id) > self.newest)
                 && can_record
