@@ -296,6 +296,7 @@ impl Coordinator {
             Phase::Collecting(pending) if pending.hurry_at.is_some_and(|at| at <= now) => {
                 pending.hurry_at = Some(now.saturating_add(self.config.resend_ms.max(1)));
                 let id = pending.id;
+                tracing::debug!(checkpoint = id.0, "barriers are not waited for any more");
                 let late = pending.missing();
                 self.commands.extend(late.map(|subtask| Command::Hurry { subtask, id }));
             }

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 use thalweg_checkpoint::{
-    CheckpointStore, InFlightPart, OperatorPart, SubtaskAck, SubtaskId, SubtaskSnapshot,
+    CheckpointId, CheckpointStore, InFlightPart, OperatorPart, SubtaskAck, SubtaskId,
+    SubtaskSnapshot, part_name,
 };
 use thalweg_state::SnapshotPart;
 
@@ -64,19 +65,39 @@ pub(crate) fn write_captures(
 
 /// Writes the parts of one capture and returns what the coordinator is told of it.
 pub(crate) fn write_capture(
-    request: WriteRequest,
+    mut request: WriteRequest,
     store: &mut dyn CheckpointStore,
 ) -> Result<SubtaskAck> {
     let id = request.capture.id;
     let subtask = request.subtask;
-    acknowledge(request, |part_of, part| {
-        let name = thalweg_checkpoint::part_name(subtask, part_of);
+    let recorded = std::mem::take(&mut request.capture.in_flight);
+    let in_flight = write_in_flight(store, subtask, id, &recorded)?;
+    let mut ack = acknowledge(request, |operator, part| {
+        let name = part_name(subtask, operator);
         Ok(match part {
             SnapshotPart::Empty => None,
             SnapshotPart::Portable(bytes) => Some(store.write_part(id, &name, &bytes)?),
             SnapshotPart::Directory(dir) => Some(store.adopt_directory(id, &name, &dir)?),
         })
-    })
+    })?;
+    ack.payload.in_flight = in_flight;
+    Ok(ack)
+}
+
+/// Writes records that were on their way, a file for each piece.
+fn write_in_flight(
+    store: &mut dyn CheckpointStore,
+    subtask: SubtaskId,
+    id: CheckpointId,
+    recorded: &[InFlight],
+) -> Result<Vec<InFlightPart>> {
+    let write = |(n, InFlight { edge, bytes }): (usize, &InFlight)| {
+        // No operator has a name with a space.
+        let name = part_name(subtask, &format!("in flight {n} {}", edge.to));
+        let file = store.write_part(id, &name, bytes)?;
+        Ok(InFlightPart { from: edge.from.clone(), port: edge.port, to: edge.to.clone(), file })
+    };
+    recorded.iter().enumerate().map(write).collect()
 }
 
 fn acknowledge(
@@ -84,21 +105,13 @@ fn acknowledge(
     mut write: impl FnMut(&str, SnapshotPart) -> Result<Option<thalweg_checkpoint::PartFile>>,
 ) -> Result<SubtaskAck> {
     let WriteRequest { subtask, key_groups, capture } = request;
-    let Capture { id, operators, splits, committables, counters, in_flight: recorded } = *capture;
+    let Capture { id, operators, splits, committables, counters, .. } = *capture;
     let mut parts = Vec::with_capacity(operators.len());
     for (operator, part, watermark) in operators {
         let file = write(&operator, part)?;
         parts.push(OperatorPart { operator, file, key_groups, watermark });
     }
-    let mut in_flight = Vec::with_capacity(recorded.len());
-    for (n, InFlight { edge, bytes }) in recorded.into_iter().enumerate() {
-        // No operator has a name with a space.
-        let name = format!("in flight {n} {}", edge.to);
-        if let Some(file) = write(&name, SnapshotPart::Portable(bytes))? {
-            let (from, port, to) = (edge.from.clone(), edge.port, edge.to.clone());
-            in_flight.push(InFlightPart { from, port, to, file });
-        }
-    }
+    let in_flight = Vec::new();
     let payload = SubtaskSnapshot { operators: parts, splits, committables, counters, in_flight };
     Ok(SubtaskAck { subtask, id, payload })
 }

@@ -191,7 +191,7 @@ fn an_operator_that_is_due_without_room_does_not_keep_its_worker_awake() {
     assert_eq!(step(&mut subtask, 11).next, Next::Wait { wake_at: Some(at(12)) });
 }
 
-/// Gives on what it takes.
+/// Gives on what it takes, one by one.
 struct Pass;
 
 impl Operator for Pass {
@@ -205,7 +205,7 @@ impl Operator for Pass {
         out: &mut Outputs<'_, u64, ()>,
         _context: &mut Context<'_>,
     ) -> Result<()> {
-        std::mem::swap(out.main, input);
+        out.main.values.push(input.values.remove(0));
         Ok(())
     }
 }
@@ -261,9 +261,9 @@ fn given_out(receiver: &mut Receiver) -> Vec<u64> {
 #[test]
 fn a_cut_that_does_not_wait_holds_what_is_on_its_way() {
     let (mut subtask, [mut left, mut right], mut receiver) = recording_subtask();
-    send(&mut left, vec![1]);
+    send(&mut left, vec![1, 7]);
     step(&mut subtask, 1);
-    // There is no room for these, and no room for what the first one becomes.
+    // There is no room for what is inside, nor for these.
     send(&mut left, vec![2]);
     send(&mut right, vec![3]);
     assert!(!step(&mut subtask, 1).has_moved, "it has no room");
@@ -284,9 +284,13 @@ fn a_cut_that_does_not_wait_holds_what_is_on_its_way() {
         out.extend(given_out(&mut receiver));
         step(&mut subtask, 1);
     }
-    assert_eq!(out[..2], [1, 0], "the barrier leaves before what was recorded");
+    assert_eq!(
+        out[..3],
+        [1, 7, 0],
+        "what is inside leaves without room, and the barrier leaves before what was recorded"
+    );
     out.sort_unstable();
-    assert_eq!(out, [0, 1, 2, 3, 4, 5, 6], "and all of it is worked on once");
+    assert_eq!(out, [0, 1, 2, 3, 4, 5, 6, 7], "and all of it is worked on once");
 }
 
 #[test]
