@@ -29,9 +29,7 @@ use crate::subtask::{
 };
 use crate::time::EventTime;
 
-mod in_flight;
-
-pub(crate) use in_flight::check_in_flight;
+pub(crate) mod in_flight;
 
 /// What a deployment is made from.
 pub(crate) struct DeployContext<'a> {

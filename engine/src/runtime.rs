@@ -26,7 +26,7 @@ use thalweg_state::BackendConfig;
 
 use crate::batch::BATCH_RECORDS;
 use crate::deploy::{
-    DeployContext, Deployment, check_in_flight, check_manifest, first_id, open_committers,
+    DeployContext, Deployment, check_manifest, first_id, in_flight, open_committers,
     operator_records,
 };
 use crate::error::{Error, Result};
@@ -93,10 +93,7 @@ pub fn run(
     if let Some(manifest) = restored.filter(|manifest| manifest.finished) {
         return Ok(already_finished(graph, manifest));
     }
-    let plan = ExecutionPlan::resuming(graph, config.parallelism, restored)?;
-    if let Some(manifest) = restored {
-        check_in_flight(graph, &plan, manifest)?;
-    }
+    let plan = in_flight::plan(graph, config.parallelism, restored)?;
     let parkers: Vec<Parker> = (0..config.workers).map(|_| Parker::new()).collect();
     let backends = Backends::new(graph, &plan, config, opened.work_directory.clone())?;
     let deployment = Deployment::new(DeployContext {

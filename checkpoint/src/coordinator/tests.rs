@@ -129,7 +129,7 @@ fn subtasks_are_hurried_when_a_checkpoint_takes_long_but_not_at_the_end() {
     ack(&mut coordinator, 1_010, SOURCE, 1, None);
     coordinator.handle_tick(1_030);
     let hurry = Command::Hurry { subtask: SINK, id: CheckpointId(1) };
-    assert_eq!(commands(&mut coordinator), [hurry.clone()], "the source has answered");
+    assert_eq!(commands(&mut coordinator), std::slice::from_ref(&hurry), "the source has answered");
     coordinator.handle_tick(1_129);
     assert_eq!(commands(&mut coordinator), []);
     coordinator.handle_tick(1_130);

@@ -17,21 +17,29 @@ struct Found {
 }
 
 /// All recorded edges of a checkpoint, in the order of the subtasks that recorded them.
-pub(super) fn parts(manifest: &Manifest) -> impl Iterator<Item = (SubtaskId, &InFlightPart)> {
+pub(crate) fn parts(manifest: &Manifest) -> impl Iterator<Item = (SubtaskId, &InFlightPart)> {
     let records = manifest.subtasks.iter();
     records.flat_map(|record| record.snapshot.in_flight.iter().map(|part| (record.subtask, part)))
 }
 
-/// Checks that the plan has every edge that the checkpoint has records of.
+/// The plan of a job that goes on from a checkpoint, if there is one, with every edge that the
+/// checkpoint has records of.
 ///
 /// # Errors
-/// `Incompatible`, naming the edge and what to do.
-pub(crate) fn check_in_flight(
+/// `Incompatible` if the job does not have such an edge, naming it and what to do; as
+/// [`ExecutionPlan::new`].
+pub(crate) fn plan(
     graph: &JobGraph,
-    plan: &ExecutionPlan,
-    manifest: &Manifest,
-) -> Result<()> {
-    parts(manifest).try_for_each(|(_, part)| find(graph, plan, part, manifest.id).map(drop))
+    parallelism: usize,
+    restored: Option<&Manifest>,
+) -> Result<ExecutionPlan> {
+    let plan = ExecutionPlan::resuming(graph, parallelism, restored)?;
+    if let Some(manifest) = restored {
+        for (_, part) in parts(manifest) {
+            find(graph, &plan, part, manifest.id)?;
+        }
+    }
+    Ok(plan)
 }
 
 fn find(

@@ -15,12 +15,12 @@ use super::mailbox::{Mailbox, Unreliable};
 use super::plan::{SimPlan, Style};
 use super::random::Random;
 use crate::deploy::{
-    Committers, DeployContext, Deployment, check_in_flight, check_manifest, first_id,
-    open_committers, operator_records,
+    Committers, DeployContext, Deployment, check_manifest, first_id, in_flight, open_committers,
+    operator_records,
 };
 use crate::error::{Error, Result};
 use crate::external::External;
-use crate::graph::{ExecutionPlan, JobGraph};
+use crate::graph::JobGraph;
 use crate::park::Waker;
 use crate::planted::planted;
 use crate::progress::JobMetrics;
@@ -98,10 +98,7 @@ impl<'a> Attempt<'a> {
             check_manifest(graph, manifest, key_groups)?;
         }
         let committers = open_committers(graph, restored.as_ref(), Some(&world.store))?;
-        let execution = ExecutionPlan::resuming(graph, parallelism, restored.as_ref())?;
-        if let Some(manifest) = &restored {
-            check_in_flight(graph, &execution, manifest)?;
-        }
+        let execution = in_flight::plan(graph, parallelism, restored.as_ref())?;
         let mut bounds = || {
             let mut bounds = plan.channels;
             if plan.crash_per_million > 0 {
@@ -126,21 +123,10 @@ impl<'a> Attempt<'a> {
             external: External::new(external.executor()),
         })?;
         let Deployment { subtasks, sources, metrics } = deployment;
-        let coordinator = Coordinator::new(
-            CoordinatorConfig {
-                interval_ms: plan.interval_ms,
-                timeout_ms: plan.timeout_ms,
-                unaligned_after_ms: plan.unaligned_after_ms,
-                resend_ms: 150,
-                subtasks: subtasks.iter().map(|subtask| subtask.id).collect(),
-                sources,
-                first_id: first_id(restored.as_ref(), Some(&world.store)),
-                pending_commits: Vec::new(),
-            },
-            world.now.millis(),
-        );
-        let records = restored.iter().flat_map(|manifest| &manifest.subtasks);
-        let in_flight_restored = records.map(|record| record.snapshot.in_flight.len() as u64).sum();
+        let first_id = first_id(restored.as_ref(), Some(&world.store));
+        let config = coordinator_config(plan, &subtasks, sources, first_id);
+        let coordinator = Coordinator::new(config, world.now.millis());
+        let in_flight_restored = restored.iter().flat_map(in_flight::parts).count() as u64;
         let count = subtasks.len();
         Ok(Attempt {
             plan,
@@ -466,6 +452,24 @@ impl<'a> Attempt<'a> {
         };
         self.current = chosen;
         chosen
+    }
+}
+
+fn coordinator_config(
+    plan: &SimPlan,
+    subtasks: &[Subtask],
+    sources: Vec<SubtaskId>,
+    first_id: CheckpointId,
+) -> CoordinatorConfig {
+    CoordinatorConfig {
+        interval_ms: plan.interval_ms,
+        timeout_ms: plan.timeout_ms,
+        unaligned_after_ms: plan.unaligned_after_ms,
+        resend_ms: 150,
+        subtasks: subtasks.iter().map(|subtask| subtask.id).collect(),
+        sources,
+        first_id,
+        pending_commits: Vec::new(),
     }
 }
 
