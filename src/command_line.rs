@@ -315,5 +315,7 @@ mod tests {
             assert!(bytes(text).is_err(), "{text}");
         }
         assert_eq!(restore("17"), Ok(Restore::Checkpoint(17)));
+        assert_eq!(checkpoint_mode("at-least-once"), Ok(CheckpointMode::AtLeastOnce));
+        assert!(checkpoint_mode("twice").is_err());
     }
 }

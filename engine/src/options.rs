@@ -178,3 +178,23 @@ impl JobOptions {
         Ok(self.state)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unaligned_barriers_need_checkpoints_and_alignment() {
+        let unaligned =
+            JobOptions { unaligned_after: Some(Duration::ZERO), ..JobOptions::default() };
+        let problem = |options: &JobOptions| options.check(1).err().map(|e| e.to_string());
+        let message = problem(&unaligned).expect("there is no directory");
+        assert!(message.contains("need a checkpoint directory"), "{message}");
+        let with_dir = JobOptions { checkpoint_dir: Some("x".into()), ..unaligned };
+        let config = with_dir.check(1).expect("that is right");
+        assert_eq!(config.checkpoints.and_then(|c| c.unaligned_after_ms), Some(0));
+        let both = JobOptions { checkpoint_mode: CheckpointMode::AtLeastOnce, ..with_dir };
+        let message = problem(&both).expect("there is no alignment to leave out");
+        assert!(message.contains("leave unaligned barriers out"), "{message}");
+    }
+}
