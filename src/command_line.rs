@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use thalweg_engine::graph::PlanFormat;
-use thalweg_engine::options::{JobOptions, Restore, StateBackend};
+use thalweg_engine::options::{CheckpointMode, JobOptions, Restore, StateBackend};
 use thalweg_engine::restart::RestartPolicy;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -43,6 +43,20 @@ pub(crate) struct RunOptions {
     /// A checkpoint that takes longer is given up [default: 10m]
     #[arg(long, env = "THALWEG_CHECKPOINT_TIMEOUT", value_name = "TIME", value_parser = duration)]
     checkpoint_timeout: Option<Duration>,
+    /// How often a record may count in state after a restore: `exactly-once`, or `at-least-once`,
+    /// with which no channel ever waits for another's barrier
+    #[arg(
+        long,
+        env = "THALWEG_CHECKPOINT_MODE",
+        value_name = "MODE",
+        value_parser = checkpoint_mode,
+        default_value = "exactly-once"
+    )]
+    checkpoint_mode: CheckpointMode,
+    /// When a checkpoint has taken this long, barriers overtake the records that are on their way:
+    /// these become part of the checkpoint [default: never]
+    #[arg(long, env = "THALWEG_UNALIGNED_AFTER", value_name = "TIME", value_parser = duration)]
+    unaligned_after: Option<Duration>,
     /// How many checkpoints are kept [default: 3]
     #[arg(long, env = "THALWEG_CHECKPOINTS_RETAINED", value_name = "N")]
     checkpoints_retained: Option<usize>,
@@ -107,6 +121,8 @@ impl RunOptions {
             work_dir: self.work_dir.clone(),
             checkpoint_interval: self.checkpoint_interval,
             checkpoint_timeout: self.checkpoint_timeout,
+            checkpoint_mode: self.checkpoint_mode,
+            unaligned_after: self.unaligned_after,
             checkpoints_retained: self.checkpoints_retained,
             restore: self.restore.clone(),
             restart: self.restart,
@@ -318,6 +334,14 @@ fn state_backend(text: &str) -> Result<StateBackend, String> {
     }
 }
 
+fn checkpoint_mode(text: &str) -> Result<CheckpointMode, String> {
+    match text {
+        "exactly-once" => Ok(CheckpointMode::ExactlyOnce),
+        "at-least-once" => Ok(CheckpointMode::AtLeastOnce),
+        _ => Err("expected `exactly-once` or `at-least-once`".into()),
+    }
+}
+
 fn plan_format(text: &str) -> Result<PlanFormat, String> {
     match text {
         "text" => Ok(PlanFormat::Text),
@@ -401,5 +425,7 @@ mod tests {
         }
         assert_eq!(restore("a/17"), Ok(Restore::Savepoint("a/17".into())));
         assert!(restore("").is_err());
+        assert_eq!(checkpoint_mode("at-least-once"), Ok(CheckpointMode::AtLeastOnce));
+        assert!(checkpoint_mode("twice").is_err());
     }
 }

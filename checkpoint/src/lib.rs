@@ -43,7 +43,7 @@ mod scratch;
 mod random;
 
 pub use aligner::{Aligner, AlignerError, Alignment};
-pub use barrier::{Barrier, BarrierKind, CheckpointId};
+pub use barrier::{Barrier, BarrierKind, CheckpointId, CheckpointMode};
 pub use coordinator::{Command, Coordinator, CoordinatorConfig, Outcome, PendingManifest};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{FORMAT_VERSION, Manifest, OperatorRecord, TableRecord};
@@ -55,7 +55,7 @@ pub use restore::{counters_of, operator_parts, source_splits};
 pub use retention::to_delete;
 pub use savepoint::{Archive, SavepointWriter};
 pub use snapshot::{
-    OperatorPart, PartFile, Run, SinkCommittables, SplitState, SubtaskAck, SubtaskId,
+    InFlightPart, OperatorPart, PartFile, Run, SinkCommittables, SplitState, SubtaskAck, SubtaskId,
     SubtaskRecord, SubtaskSnapshot,
 };
 pub use store::{CheckpointStore, LocalPart, part_name};

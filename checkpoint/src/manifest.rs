@@ -44,6 +44,10 @@ pub struct Manifest {
     pub parallelism: u32,
     /// Whether the job had read all its input: nothing is left to do but the committables.
     pub finished: bool,
+    /// Whether subtasks had not waited for barriers ([`crate::CheckpointMode::AtLeastOnce`]): they may have
+    /// come further than the sources.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_least_once: bool,
     /// The operators of the job.
     pub operators: Vec<OperatorRecord>,
     /// What each subtask handed over, sorted by subtask.
@@ -94,6 +98,7 @@ impl Manifest {
             key_group_count: 0,
             parallelism: 0,
             finished: pending.kind == BarrierKind::Final,
+            at_least_once: false,
             operators: Vec::new(),
             subtasks: pending.subtasks,
             committables: pending.committables,
@@ -108,8 +113,10 @@ impl Manifest {
 
     /// All ranges of files that belong to it; one may come several times.
     pub fn part_files(&self) -> impl Iterator<Item = &PartFile> {
-        let parts = self.subtasks.iter().flat_map(|record| &record.snapshot.operators);
-        parts.flat_map(|part| &part.runs).map(|run| &run.file)
+        self.subtasks.iter().flat_map(|SubtaskRecord { snapshot, .. }| {
+            let runs = snapshot.operators.iter().flat_map(|part| &part.runs);
+            runs.map(|run| &run.file).chain(snapshot.in_flight.iter().map(|part| &part.file))
+        })
     }
 
     /// Its bytes on disk.

@@ -14,6 +14,8 @@
 //!   empty outputs, at any moment between two other calls.
 //! * `before_barrier` is called with empty outputs until it is `Done`; then `snapshot` follows,
 //!   with no record in between.
+//! * `before_barrier` and `snapshot` may be called while records are left that `process` asked to
+//!   wait with: they are recorded as its input (`in_flight.rs`), and no part of its state.
 //! * `snapshot` may be called between two calls of `advance` that gave [`Advance::More`]: what is
 //!   still to be given out is part of the operator's state.
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use thalweg_checkpoint::CheckpointMode;
 use thalweg_state::KeyGroupCount;
 
 use crate::channel::ChannelBounds;
@@ -53,6 +54,12 @@ pub struct JobOptions {
     pub checkpoint_interval: Option<Duration>,
     /// After this time a checkpoint is given up. Default: 10 min.
     pub checkpoint_timeout: Option<Duration>,
+    /// How often a record may count in state after a restore. Default: once.
+    pub checkpoint_mode: CheckpointMode,
+    /// When a checkpoint has taken this long, subtasks take their snapshots without waiting for
+    /// barriers and write down the records that are on their way to them, so that it ends however
+    /// slowly these are worked off (`docs/decisions/0018-unaligned-barriers.md`). Default: never.
+    pub unaligned_after: Option<Duration>,
     /// How many checkpoints are kept. Default: 3.
     pub checkpoints_retained: Option<usize>,
     /// What the job starts from.
@@ -95,6 +102,8 @@ pub(crate) struct CheckpointConfig {
     pub(crate) dir: PathBuf,
     pub(crate) interval_ms: i64,
     pub(crate) timeout_ms: i64,
+    pub(crate) mode: CheckpointMode,
+    pub(crate) unaligned_after_ms: Option<i64>,
     pub(crate) retained: usize,
     pub(crate) restore: Restore,
 }
@@ -145,8 +154,18 @@ impl JobOptions {
                     "a checkpoint interval or a restore needs a checkpoint directory",
                 ));
             }
+            if self.checkpoint_mode != CheckpointMode::default() || self.unaligned_after.is_some() {
+                return Err(Error::config(
+                    "a checkpoint mode or unaligned barriers need a checkpoint directory",
+                ));
+            }
             return Ok(None);
         };
+        if self.checkpoint_mode == CheckpointMode::AtLeastOnce && self.unaligned_after.is_some() {
+            return Err(Error::config(
+                "at least once, no barrier waits for another: leave unaligned barriers out",
+            ));
+        }
         let interval = self.checkpoint_interval.unwrap_or(Duration::from_secs(10));
         let timeout = self.checkpoint_timeout.unwrap_or(Duration::from_secs(600));
         if interval < Duration::from_millis(10) {
@@ -163,6 +182,8 @@ impl JobOptions {
             dir,
             interval_ms: duration_millis(interval),
             timeout_ms: duration_millis(timeout),
+            mode: self.checkpoint_mode,
+            unaligned_after_ms: self.unaligned_after.map(duration_millis),
             retained,
             restore: self.restore.clone(),
         }))
@@ -192,5 +213,25 @@ impl JobOptions {
             ));
         }
         Ok(self.state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unaligned_barriers_need_checkpoints_and_alignment() {
+        let unaligned =
+            JobOptions { unaligned_after: Some(Duration::ZERO), ..JobOptions::default() };
+        let problem = |options: &JobOptions| options.check(1).err().map(|e| e.to_string());
+        let message = problem(&unaligned).expect("there is no directory");
+        assert!(message.contains("need a checkpoint directory"), "{message}");
+        let with_dir = JobOptions { checkpoint_dir: Some("x".into()), ..unaligned };
+        let config = with_dir.check(1).expect("that is right");
+        assert_eq!(config.checkpoints.and_then(|c| c.unaligned_after_ms), Some(0));
+        let both = JobOptions { checkpoint_mode: CheckpointMode::AtLeastOnce, ..with_dir };
+        let message = problem(&both).expect("there is no alignment to leave out");
+        assert!(message.contains("leave unaligned barriers out"), "{message}");
     }
 }

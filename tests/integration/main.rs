@@ -14,5 +14,6 @@ mod recovery;
 mod reference;
 mod refused;
 mod results;
+mod unaligned;
 mod user_code;
 mod wordcount;

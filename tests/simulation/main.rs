@@ -4,6 +4,7 @@
 //! * `joins.rs`: all joins, windows behind joins, a join behind windows; random seeds.
 //! * `process.rs`: process functions of all kinds, broadcast rules.
 //! * `failures.rs`: user functions that fail by chance; random seeds.
+//! * `unaligned.rs`: slow operators and barriers that do not wait; at-least-once mode.
 //! * `planted.rs`: known mistakes that the suite must find (feature `planted-bugs`).
 //! * `regressions.rs`: seeds that have failed once, and why.
 //!
@@ -18,6 +19,7 @@ mod planted;
 mod process;
 mod reference;
 mod regressions;
+mod unaligned;
 mod windowed;
 
 /// The first seed and the number of seeds to run: `default` from 0, or what the environment says.

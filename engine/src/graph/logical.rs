@@ -7,9 +7,10 @@ use std::sync::Arc;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
-use thalweg_state::{Element, KeyGroupCount};
+use thalweg_state::{Data, Element, KeyGroupCount};
 
 use crate::channel::Sender;
+use crate::in_flight::{self, WireCodec};
 use crate::operator::Operator;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -220,6 +221,8 @@ pub(crate) struct Node {
     /// How it is made where its records come from a combiner.
     pub(crate) make_combined: Option<Make>,
     pub(crate) make_gate: [MakeGate; 2],
+    /// How records of a port are written down, where their type allows it.
+    pub(crate) codecs: [Option<WireCodec>; 2],
 }
 
 pub(crate) struct Edge {
@@ -264,7 +267,13 @@ impl JobGraph {
         };
         let make = Make::Source(Arc::new(SourceCell::new(Arc::new(source))));
         let make_gate = [make_gate::<S::Item> as MakeGate, make_gate::<S::Dead>];
-        NodeId(self.graph.add_node(Node { info, make, make_combined: None, make_gate }))
+        NodeId(self.graph.add_node(Node {
+            info,
+            make,
+            make_combined: None,
+            make_gate,
+            codecs: [None; 2],
+        }))
     }
 
     /// Adds an operator; `factory` makes one per subtask.
@@ -292,7 +301,13 @@ impl JobGraph {
         };
         let make = Make::Operator(Box::new(move || Box::new(OperatorCell::new(factory()))));
         let make_gate = [make_gate::<O::Out> as MakeGate, make_gate::<O::Side>];
-        NodeId(self.graph.add_node(Node { info, make, make_combined: None, make_gate }))
+        NodeId(self.graph.add_node(Node {
+            info,
+            make,
+            make_combined: None,
+            make_gate,
+            codecs: [None; 2],
+        }))
     }
 
     /// Gives `node` a variant for plans in which the combiner in front of it is not left out. It
@@ -331,7 +346,13 @@ impl JobGraph {
         };
         let make = Make::Sink(Arc::new(Arc::new(sink)));
         let make_gate = [make_gate::<()> as MakeGate; 2];
-        NodeId(self.graph.add_node(Node { info, make, make_combined: None, make_gate }))
+        NodeId(self.graph.add_node(Node {
+            info,
+            make,
+            make_combined: None,
+            make_gate,
+            codecs: [None; 2],
+        }))
     }
 
     /// Leads an output port of `from` to the input of `to`. The fluent API sees to it that the
@@ -344,6 +365,19 @@ impl JobGraph {
             self.graph[to.0].info.parallelism = self.info(from).parallelism;
         }
         self.graph.add_edge(from.0, to.0, Edge { port, partition });
+    }
+
+    /// Notes that records of a port can be written down: only then can records that are on their
+    /// way from there be part of a checkpoint. `T` is the port's record type.
+    pub fn set_data<T: Data>(&mut self, node: NodeId, port: Port) {
+        self.graph[node.0].codecs[port as usize] = Some(WireCodec::of::<T>());
+    }
+
+    /// An edge whose records can be written down.
+    pub(crate) fn edge(&self, from: NodeId, port: Port, to: NodeId) -> Option<in_flight::Edge> {
+        let codec = self.graph[from.0].codecs[port as usize]?;
+        let (from, to) = (self.info(from).name.clone(), self.info(to).name.clone());
+        Some(in_flight::Edge { from, port: port as u8, to, codec })
     }
 
     /// What is known of a node.

@@ -34,12 +34,12 @@ use super::starting_point::starting_point;
 use super::{Backends, Observer, SharedStore, StopSignal, lock, worker_of};
 use crate::batch::BATCH_RECORDS;
 use crate::deploy::{
-    Committers, DeployContext, Deployment, check_manifest, first_id, open_committers,
+    Committers, DeployContext, Deployment, check_manifest, first_id, in_flight, open_committers,
     operator_records,
 };
 use crate::error::{Error, Result};
 use crate::external::External;
-use crate::graph::{ExecutionPlan, JobGraph, NodeKind};
+use crate::graph::{JobGraph, NodeKind};
 use crate::options::JobConfig;
 use crate::park::Parker;
 use crate::poison::{self, PoisonWatch, SplitRead};
@@ -198,7 +198,7 @@ impl<'a> Attempts<'a> {
             return Ok(None);
         }
         let (config, plan) =
-            (self.config, ExecutionPlan::new(self.graph, self.config.parallelism)?);
+            (self.config, in_flight::plan(self.graph, self.config.parallelism, restored)?);
         let backends = Backends::new(self.graph, &plan, config, self.work_directory.clone())?;
         let mut deployment = Deployment::new(DeployContext {
             graph: self.graph,
@@ -211,6 +211,11 @@ impl<'a> Attempts<'a> {
             restored,
             store,
             is_checkpointed: store.is_some(),
+            mode: config
+                .checkpoints
+                .as_ref()
+                .map(|checkpoints| checkpoints.mode)
+                .unwrap_or_default(),
             external: External::new(Arc::new(TokioExecutor::default())),
             suspect: self.watch.suspect(),
         })?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use thalweg_checkpoint::{
-    CheckpointId, Command, Coordinator, CoordinatorConfig, Manifest, OperatorRecord, Outcome,
-    PendingManifest, SinkCommittables, SubtaskAck, SubtaskId,
+    CheckpointId, CheckpointMode, Command, Coordinator, CoordinatorConfig, Manifest,
+    OperatorRecord, Outcome, PendingManifest, SinkCommittables, SubtaskAck, SubtaskId,
 };
 
 use super::attempts::History;
@@ -90,6 +90,11 @@ impl Run<'_> {
             CoordinatorConfig {
                 interval_ms: self.config.checkpoints.as_ref().map(|c| c.interval_ms),
                 timeout_ms: self.config.checkpoints.as_ref().map_or(i64::MAX, |c| c.timeout_ms),
+                unaligned_after_ms: self
+                    .config
+                    .checkpoints
+                    .as_ref()
+                    .and_then(|checkpoints| checkpoints.unaligned_after_ms),
                 resend_ms: 1000,
                 subtasks: subtasks.iter().map(|subtask| subtask.id).collect(),
                 sources,
@@ -182,6 +187,7 @@ impl Run<'_> {
                     Command::Trigger { subtask, id, kind } => {
                         threads.tell(subtask, Control::Trigger { id, kind });
                     }
+                    Command::Hurry { subtask, id } => threads.tell(subtask, Control::Hurry { id }),
                     Command::Abort { id } => {
                         let reason = coordinator.last_failure().unwrap_or_default();
                         tracing::warn!(checkpoint = id.0, reason, "checkpoint given up");
@@ -282,6 +288,11 @@ impl Run<'_> {
             created_ms: wall_clock_millis(),
             key_group_count: self.config.key_groups.get(),
             parallelism: self.config.parallelism as u32,
+            at_least_once: self
+                .config
+                .checkpoints
+                .as_ref()
+                .is_some_and(|checkpoints| checkpoints.mode == CheckpointMode::AtLeastOnce),
             operators: self.records.clone(),
             savepoint: self.savepoint.clone(),
             ..Manifest::from_pending(pending)

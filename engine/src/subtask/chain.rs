@@ -5,7 +5,8 @@
 //! to the next operator or to `subtask/output.rs`. User panics are caught here and nowhere else.
 //!
 //! # Invariants
-//! * I1: an operator runs only when its outputs are empty and every gate behind them has room.
+//! * I1: an operator runs only when its outputs are empty and every gate behind them has room,
+//!   or a cut is pressing: then the chain is emptied into gates without room.
 //! * I2: an operator is advanced to a watermark only when the chain holds no record, so nothing
 //!   that came before the watermark is behind it.
 //! * I3: parents stand before children.
@@ -52,6 +53,8 @@ pub(crate) struct ChainNode {
     /// The watermark it has begun to be advanced to, in this run or before: what is being given
     /// out belongs to it, and what it has been restored from had worked up to it.
     pub(crate) begun: EventTime,
+    /// The watermark it is advanced to at least, when restored records have passed the chain.
+    pub(crate) floor: EventTime,
     /// The watermark it forwards.
     pub(crate) forwarded: EventTime,
     /// True if all splits of its time origin are idle.
@@ -91,6 +94,7 @@ impl ChainNode {
             metrics,
             watermark: EventTime::MIN,
             begun: EventTime::MIN,
+            floor: EventTime::MIN,
             forwarded: EventTime::MIN,
             is_idle: false,
             // What it restored may be due already.
@@ -122,6 +126,8 @@ pub(crate) struct Chain {
     pub(crate) batch_records: usize,
     /// True if an operator was called because of the time: it may forward another watermark now.
     pub(crate) was_called_by_time: bool,
+    /// True if gates take what they have no room for: a cut must not wait for it.
+    pub(crate) is_pressed: bool,
 }
 
 /// A gate and whose watermark it forwards.
@@ -151,9 +157,24 @@ struct HandOn {
 }
 
 impl Chain {
-    /// Gives a batch from a channel to the first operator and takes the emptied one.
-    pub(crate) fn feed(&mut self, batch: &mut AnyBatch) {
-        self.nodes[0].operator.swap_input(batch);
+    pub(crate) fn new(nodes: Vec<ChainNode>, gates: Vec<ChainGate>, batch_records: usize) -> Self {
+        let (was_called_by_time, is_pressed) = (false, false);
+        Chain { nodes, gates, split: 0, batch_records, was_called_by_time, is_pressed }
+    }
+
+    /// Gives a batch to an operator and takes the emptied one.
+    pub(crate) fn feed(&mut self, node: usize, batch: &mut AnyBatch) {
+        self.nodes[node].operator.swap_input(batch);
+    }
+
+    /// True if the only records in the chain are those that its first operator has left.
+    pub(crate) fn only_head_waits(&self) -> bool {
+        let is_empty =
+            |node: &ChainNode| (0..PORTS).all(|port| node.operator.output_len(port) == 0);
+        let Some((first, others)) = self.nodes.split_first() else { return false };
+        first.is_waiting
+            && self.nodes.iter().all(is_empty)
+            && others.iter().all(|node| node.operator.input_len() == 0)
     }
 
     /// True if every gate takes more.
@@ -336,7 +357,8 @@ impl Chain {
         (0..self.nodes[index].outlets[port].len()).all(|i| {
             match self.nodes[index].outlets[port][i] {
                 Outlet::Node(child) => self.nodes[child].operator.input_len() == 0,
-                Outlet::Gate(gate) => self.gates[gate].gate.has_room(),
+                // A gate is asked in any case: asking also sends what waits for room.
+                Outlet::Gate(gate) => self.gates[gate].gate.has_room() || self.is_pressed,
             }
         })
     }
@@ -355,6 +377,7 @@ impl Chain {
                 None => (head, head_is_idle),
                 Some(parent) => (self.nodes[parent].forwarded, self.nodes[parent].is_idle),
             };
+            let watermark = watermark.max(self.nodes[index].floor);
             if let Some(origin) = self.origin(index, now) {
                 let node = &mut self.nodes[index];
                 node.forwarded = node.forwarded.max(origin.watermark).max(watermark);

@@ -3,6 +3,7 @@
 use thalweg_checkpoint::{BarrierKind, CheckpointId, SinkCommittables, SplitState};
 use thalweg_state::SnapshotPart;
 
+use crate::in_flight::InFlight;
 use crate::sink::Committable;
 
 /// A message of the coordinator.
@@ -10,6 +11,8 @@ use crate::sink::Committable;
 pub(crate) enum Control {
     /// To a source: start this checkpoint.
     Trigger { id: CheckpointId, kind: BarrierKind },
+    /// Take the cut of this checkpoint without waiting for barriers.
+    Hurry { id: CheckpointId },
     /// This checkpoint was given up.
     Abort { id: CheckpointId },
     /// This checkpoint was published; its committables are the coordinator's now.
@@ -38,4 +41,6 @@ pub(crate) struct Capture {
     pub(crate) splits: Vec<SplitState>,
     pub(crate) committables: Vec<SinkCommittables>,
     pub(crate) counters: Vec<(String, u64)>,
+    /// Records on their way, in the order in which they are to be taken.
+    pub(crate) in_flight: Vec<InFlight>,
 }

@@ -57,7 +57,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let records = self.stream.with_partition(Partition::Forward);
         let inserted =
             records.map(|Keyed { key, value }| Keyed { key, value: Change::Insert(value) });
-        let inserted = inserted.with_partition(partition);
+        let inserted = inserted.over_exchange(partition);
         self.stream.job.operator(&inserted, spec, move || ChangingAggregate::new(&aggregate))
     }
 }
