@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointStore, OperatorPart, Run, SubtaskAck, SubtaskId, SubtaskSnapshot,
-    part_name,
+    CheckpointId, CheckpointStore, InFlightPart, OperatorPart, Run, SubtaskAck, SubtaskId,
+    SubtaskSnapshot, part_name,
 };
 use thalweg_state::{
     ChangeLog, ChangeStream, KeyGroupCount, KeyGroupRange, MergePlan, PortableWriter, RunMerge,
@@ -249,6 +249,23 @@ impl OperatorRuns {
         }
         Ok(())
     }
+}
+
+/// Writes records that were on their way, a part for each piece.
+fn write_in_flight(
+    request: &WriteRequest,
+    written: &mut Vec<InFlightPart>,
+    store: &mut dyn CheckpointStore,
+) -> Result<()> {
+    let id = request.capture.id;
+    for InFlight { edge, bytes } in &request.capture.in_flight[written.len()..] {
+        // No operator has a name with a space.
+        let name = part_name(request.subtask, &format!("in flight {}", edge.to));
+        let file = store.write_part(id, &name, bytes)?;
+        let (from, port, to) = (edge.from.clone(), edge.port, edge.to.clone());
+        written.push(InFlightPart { from, port, to, file });
+    }
+    Ok(())
 }
 
 /// What of runs matters to a subtask that owns `range`.

@@ -135,8 +135,8 @@ impl Repository {
     pub(super) fn open_again(&mut self) -> Result<()> {
         self.objects.recover()?;
         self.look_for_successor()?;
-        let claims = epochs::read_claims(&*self.objects)?;
-        let found = Found::read(&*self.objects, &self.job)?.without_void(&claims);
+        let mut found = Found::read(&*self.objects, &self.job)?;
+        found.remove_void(&self.epochs);
         let listed = self.objects.list(files::FOLDER)?;
         let names = listed.iter().filter_map(|(key, bytes)| {
             let name = key.strip_prefix(files::FOLDER)?.strip_prefix('/')?;

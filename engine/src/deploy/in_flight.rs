@@ -89,7 +89,7 @@ impl Builder<'_, '_> {
                     _ if subtask.index as usize % task.parallelism == self.index => None,
                     _ => continue,
                 };
-                let bytes = store.read_part(manifest.id, &part.file)?;
+                let bytes = store.read_part(&part.file)?;
                 for batch in edge.codec.decode(&bytes, owned)? {
                     restored.push(Restored { node: n - first, edge: edge.clone(), batch });
                 }

@@ -187,8 +187,8 @@ impl<'a> Attempts<'a> {
         if self.restarts.total() > 0 {
             self.recover_store()?;
         }
-        let mut store = self.store.as_ref().map(lock);
-        let restored = self.newest(store.as_mut().map(|store| &mut ***store))?;
+        let restored = self.newest()?;
+        let store = self.store.as_ref().map(lock);
         let (store, restored) = (store.as_ref().map(|store| &***store), restored.as_ref());
         if let Some(manifest) = restored {
             check_manifest(self.graph, manifest, self.config.key_groups)?;
@@ -236,8 +236,7 @@ impl<'a> Attempts<'a> {
 
     fn locate(&self, error: &Error) -> Option<String> {
         error.record()?;
-        let mut store = self.store.as_ref().map(lock);
-        let newest = self.newest(store.as_mut().map(|store| &mut ***store)).ok()?;
+        let newest = self.newest().ok()?;
         let (read, now) = (&self.history.read, self.clock.now());
         poison::locate(error, read, self.graph, newest.as_ref(), now)
     }
@@ -247,13 +246,14 @@ impl<'a> Attempts<'a> {
     }
 
     /// What an attempt starts from (I1).
-    fn newest(&self, store: Option<&mut dyn CheckpointStore>) -> Result<Option<Manifest>> {
-        let (Some(store), Some(checkpoints)) = (store, &self.config.checkpoints) else {
+    fn newest(&self) -> Result<Option<Manifest>> {
+        let (Some(store), Some(checkpoints)) = (&self.store, &self.config.checkpoints) else {
             return Ok(None);
         };
+        let mut store = lock(store);
         match store.list()?.last() {
             Some(newest) if *newest >= self.first_id => Ok(Some(store.load(*newest)?)),
-            _ => starting_point(self.graph, self.job, store, checkpoints),
+            _ => starting_point(self.graph, self.job, &mut **store, checkpoints),
         }
     }
 
@@ -301,8 +301,8 @@ impl<'a> Attempts<'a> {
     /// last, and what that holds becomes visible.
     fn stopped(mut self) -> Result<RunReport> {
         self.recover_store()?;
-        let mut store = self.store.as_ref().map(lock);
-        let newest = self.newest(store.as_mut().map(|store| &mut ***store))?;
+        let newest = self.newest()?;
+        let store = self.store.as_ref().map(lock);
         let store = store.as_ref().map(|store| &***store);
         open_committers(self.graph, newest.as_ref(), store)?;
         let outcome = match newest.is_some_and(|manifest| manifest.finished) {

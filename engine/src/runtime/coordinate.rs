@@ -302,10 +302,9 @@ impl Run<'_> {
         store.publish(&manifest)?;
         self.history.published = Some(manifest.id);
         // What a savepoint is being written from stays until the next checkpoint after it.
-        if self.savepoints.is_writing() {
-            return Ok(());
-        }
-        if let Err(error) = store.retain(retained) {
+        if !self.savepoints.is_writing()
+            && let Err(error) = store.retain(retained)
+        {
             // Tried again after the next checkpoint.
             tracing::warn!(%error, "an old checkpoint cannot be removed");
         }
