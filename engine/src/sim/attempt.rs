@@ -88,8 +88,7 @@ impl<'a> Attempt<'a> {
         parallelism: usize,
         (crashes, stops): (u32, u32),
     ) -> Result<Self> {
-        let restarts = crashes;
-        arm_storage(plan, &world.store, &mut world.random, restarts);
+        arm_storage(plan, &world.store, &mut world.random, crashes);
         let restored = world.store.latest()?;
         let key_groups = KeyGroupCount::default();
         if let Some(manifest) = &restored {
@@ -133,10 +132,10 @@ impl<'a> Attempt<'a> {
             },
             world.now.millis(),
         );
-        let count = subtasks.len();
+        let (count, job) = (subtasks.len(), job.to_owned());
         Ok(Attempt {
             plan,
-            job: job.to_owned(),
+            job,
             records: operator_records(graph),
             parallelism,
             coordinator,
@@ -152,7 +151,7 @@ impl<'a> Attempt<'a> {
             published: None,
             may_crash: crashes < plan.crashes,
             may_stop: stops < plan.stops,
-            restarts,
+            restarts: crashes,
             steps: 0,
             idle_steps: 0,
             current: 0,
