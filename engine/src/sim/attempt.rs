@@ -150,7 +150,7 @@ impl<'a> Attempt<'a> {
             published: None,
             may_crash: crashes < plan.crashes,
             may_stop: stops < plan.stops,
-            restarts,
+            restarts: crashes,
             steps: 0,
             idle_steps: 0,
             current: 0,
