@@ -299,8 +299,8 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> Operator for WindowJoinOpera
             Ok(())
         })?;
         self.firing.sort_restored()?;
-        // A snapshot has an entry for each of its key groups, or for none. In the latter nothing was
-        // left, but records that were on their way may be for windows that others have fired.
+        // A snapshot has an entry for each of its key groups, or for none: then nothing was left,
+        // but records that were on their way may be for windows that other groups have fired.
         let is_complete = fired.len() == context.key_groups.iter().count();
         let least = fired.iter().map(|&(_, fired)| fired).min().filter(|_| is_complete);
         self.fired = least.unwrap_or(i64::MIN);
