@@ -13,5 +13,7 @@ mod process;
 mod reference;
 mod refused;
 mod results;
+mod savepoints;
+mod upgrades;
 mod user_code;
 mod wordcount;
