@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use thalweg_engine::graph::PlanFormat;
-use thalweg_engine::options::{JobOptions, Restore, StateBackend};
+use thalweg_engine::options::{CheckpointMode, JobOptions, Restore, StateBackend};
+use thalweg_engine::restart::RestartPolicy;
 use tracing_subscriber::filter::LevelFilter;
 
 pub(crate) mod saved;
@@ -28,15 +29,34 @@ use saved::SavedRequest;
 pub(crate) struct RunOptions {
     #[command(flatten)]
     pub(crate) placement: PlacementOptions,
-    /// Directory for checkpoints; without it none are taken. It belongs to this job alone
+    /// Directory or URL (s3://, gs://, az://) for checkpoints; without it none are taken. It
+    /// belongs to this job alone
     #[arg(long, env = "THALWEG_CHECKPOINT_DIR", value_name = "DIR")]
     checkpoint_dir: Option<PathBuf>,
+    /// Directory for scratch files [default: in the checkpoint directory, or the system's place for
+    /// temporary files]
+    #[arg(long, env = "THALWEG_WORK_DIR", value_name = "DIR")]
+    work_dir: Option<PathBuf>,
     /// Time between checkpoints: 100ms, 4s, 5m [default: 10s]
     #[arg(long, env = "THALWEG_CHECKPOINT_INTERVAL", value_name = "TIME", value_parser = duration)]
     checkpoint_interval: Option<Duration>,
     /// A checkpoint that takes longer is given up [default: 10m]
     #[arg(long, env = "THALWEG_CHECKPOINT_TIMEOUT", value_name = "TIME", value_parser = duration)]
     checkpoint_timeout: Option<Duration>,
+    /// How often a record may count in state after a restore: `exactly-once`, or `at-least-once`,
+    /// with which no channel ever waits for another's barrier
+    #[arg(
+        long,
+        env = "THALWEG_CHECKPOINT_MODE",
+        value_name = "MODE",
+        value_parser = checkpoint_mode,
+        default_value = "exactly-once"
+    )]
+    checkpoint_mode: CheckpointMode,
+    /// When a checkpoint has taken this long, barriers overtake the records that are on their way:
+    /// these become part of the checkpoint [default: never]
+    #[arg(long, env = "THALWEG_UNALIGNED_AFTER", value_name = "TIME", value_parser = duration)]
+    unaligned_after: Option<Duration>,
     /// How many checkpoints are kept [default: 3]
     #[arg(long, env = "THALWEG_CHECKPOINTS_RETAINED", value_name = "N")]
     checkpoints_retained: Option<usize>,
@@ -50,6 +70,14 @@ pub(crate) struct RunOptions {
         default_value = "latest"
     )]
     restore: Restore,
+    /// What follows a failure: `none`, `exponential` (delays from 1s to 1m), `exponential:FIRST,MAX`,
+    /// `fixed:TIMES,DELAY`, `failure-rate:FAILURES,WITHIN,DELAY` [default: exponential if there is
+    /// a checkpoint directory]
+    #[arg(long, env = "THALWEG_RESTART", value_name = "POLICY", value_parser = restart_policy)]
+    restart: Option<RestartPolicy>,
+    /// A record that makes the same operator fail so often ends the job; 0: never [default: 3]
+    #[arg(long, env = "THALWEG_POISON_AFTER", value_name = "N")]
+    poison_after: Option<u32>,
     /// Where state is kept: `memory`, or `rocksdb` for what exceeds --memory
     #[arg(
         long,
@@ -90,10 +118,15 @@ impl RunOptions {
     pub(crate) fn job_options(&self) -> JobOptions {
         JobOptions {
             checkpoint_dir: self.checkpoint_dir.clone(),
+            work_dir: self.work_dir.clone(),
             checkpoint_interval: self.checkpoint_interval,
             checkpoint_timeout: self.checkpoint_timeout,
+            checkpoint_mode: self.checkpoint_mode,
+            unaligned_after: self.unaligned_after,
             checkpoints_retained: self.checkpoints_retained,
             restore: self.restore.clone(),
+            restart: self.restart,
+            poison_after: self.poison_after,
             state: self.state,
             memory: self.memory,
             ..self.placement.job_options()
@@ -237,11 +270,75 @@ fn restore(text: &str) -> Result<Restore, String> {
     }
 }
 
+/// A restart policy: `none`, `fixed:3,10s`, `exponential`, `exponential:500ms,30s` or
+/// `failure-rate:3,5m,10s`.
+///
+/// ```
+/// use std::time::Duration;
+/// use thalweg::RestartPolicy;
+/// use thalweg::command_line::restart_policy;
+///
+/// let fixed = RestartPolicy::Fixed { attempts: 3, delay: Duration::from_secs(10) };
+/// assert_eq!(restart_policy("fixed:3,10s"), Ok(fixed));
+/// assert_eq!(restart_policy("exponential"), Ok(RestartPolicy::EXPONENTIAL));
+/// assert!(restart_policy("fixed:10s").is_err());
+/// ```
+///
+/// # Errors
+/// What is expected.
+pub fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
+    let (name, arguments) = text.split_once(':').unwrap_or((text, ""));
+    let arguments: Vec<&str> = match arguments {
+        "" => Vec::new(),
+        arguments => arguments.split(',').collect(),
+    };
+    let number = |text: &str| {
+        text.trim().parse().map_err(|_| format!("expected a number, as in fixed:3,10s: `{text}`"))
+    };
+    match (name, &arguments[..]) {
+        ("none", []) => Ok(RestartPolicy::None),
+        ("exponential", []) => Ok(RestartPolicy::EXPONENTIAL),
+        ("exponential", [first, longest]) => Ok(match RestartPolicy::EXPONENTIAL {
+            RestartPolicy::Exponential { multiplier, jitter, reset_after, attempts, .. } => {
+                let (initial, max) = (duration(first)?, duration(longest)?);
+                RestartPolicy::Exponential {
+                    initial,
+                    max,
+                    multiplier,
+                    jitter,
+                    reset_after,
+                    attempts,
+                }
+            }
+            other => other,
+        }),
+        ("fixed", [attempts, delay]) => {
+            Ok(RestartPolicy::Fixed { attempts: number(attempts)?, delay: duration(delay)? })
+        }
+        ("failure-rate", [failures, per, delay]) => Ok(RestartPolicy::FailureRate {
+            failures: number(failures)?,
+            per: duration(per)?,
+            delay: duration(delay)?,
+        }),
+        _ => Err("expected `none`, `exponential`, `exponential:1s,1m`, `fixed:3,10s` or \
+                  `failure-rate:3,5m,10s`"
+            .into()),
+    }
+}
+
 fn state_backend(text: &str) -> Result<StateBackend, String> {
     match text {
         "memory" => Ok(StateBackend::Memory),
         "rocksdb" => Ok(StateBackend::RocksDb),
         _ => Err("expected `memory` or `rocksdb`".into()),
+    }
+}
+
+fn checkpoint_mode(text: &str) -> Result<CheckpointMode, String> {
+    match text {
+        "exactly-once" => Ok(CheckpointMode::ExactlyOnce),
+        "at-least-once" => Ok(CheckpointMode::AtLeastOnce),
+        _ => Err("expected `exactly-once` or `at-least-once`".into()),
     }
 }
 
@@ -336,7 +433,21 @@ mod tests {
             assert!(bytes(text).is_err(), "{text}");
         }
         assert_eq!(restore("17"), Ok(Restore::Checkpoint(17)));
+        let (per, delay) = (Duration::from_secs(300), Duration::from_millis(5));
+        let rate = RestartPolicy::FailureRate { failures: 3, per, delay };
+        assert_eq!(restart_policy("failure-rate:3,5m,5ms"), Ok(rate));
+        let Ok(RestartPolicy::Exponential { initial, max, .. }) =
+            restart_policy("exponential:5ms,5m")
+        else {
+            panic!("is exponential");
+        };
+        assert_eq!((initial, max), (delay, per));
+        for text in ["", "always", "none:1", "fixed", "fixed:1", "fixed:x,1s", "exponential:1s"] {
+            assert!(restart_policy(text).is_err(), "{text}");
+        }
         assert_eq!(restore("a/17"), Ok(Restore::Savepoint("a/17".into())));
         assert!(restore("").is_err());
+        assert_eq!(checkpoint_mode("at-least-once"), Ok(CheckpointMode::AtLeastOnce));
+        assert!(checkpoint_mode("twice").is_err());
     }
 }

@@ -69,10 +69,11 @@ pub use thalweg_connectors::{generator, memory, rate, sink, stdin};
 pub use thalweg_engine as engine;
 pub use thalweg_engine::graph::{Level, PlanFormat};
 pub use thalweg_engine::metrics::Counter;
-pub use thalweg_engine::options::{JobOptions, Restore, StateBackend};
+pub use thalweg_engine::options::{CheckpointMode, JobOptions, Restore, StateBackend};
 #[cfg(feature = "planted-bugs")]
 pub use thalweg_engine::planted;
 pub use thalweg_engine::progress::{JobMetrics, Progress, RunOutcome, RunReport};
+pub use thalweg_engine::restart::RestartPolicy;
 pub use thalweg_engine::runtime::{SavepointTicket, StopSignal};
 pub use thalweg_engine::sim;
 pub use thalweg_engine::{

@@ -71,6 +71,10 @@ impl JobProgressBar {
 
     fn rate(&mut self, progress: &Progress) -> u64 {
         let now = (progress.elapsed, progress.metrics.records_read_in_this_run());
+        if self.history.back().is_some_and(|(_, before)| *before > now.1) {
+            // The job was started again from a checkpoint.
+            self.history.clear();
+        }
         self.history.push_back(now);
         while self.history.get(1).is_some_and(|(at, _)| now.0 - *at >= RATE_SPAN) {
             self.history.pop_front();
@@ -92,6 +96,8 @@ fn message(progress: &Progress, records: u64, rate: u64) -> String {
     let mut text = format!("{} records  {}/s", grouped(records), grouped(rate));
     if progress.is_stopping {
         text.insert_str(0, "stopping  ");
+    } else if progress.is_restarting {
+        text.insert_str(0, "restarting  ");
     }
     if let Some(date) = progress.metrics.event_time().and_then(date) {
         let _ = write!(text, "  event time {date}");

@@ -1,6 +1,5 @@
 //! What a job binary says at the end: how it went, in a few lines; or what went wrong, in one.
 
-use std::error::Error as StdError;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -45,6 +44,9 @@ pub(crate) fn summary(job: &str, graph: &JobGraph, report: &RunReport, has_dir: 
             line("written", format!("{count} to {}", node.name));
         }
     }
+    if report.progress.restarts > 0 {
+        line("restarts", grouped(report.progress.restarts.into()));
+    }
     if let Some((id, took)) = report.progress.last_checkpoint.filter(|_| has_dir) {
         let count = grouped(report.progress.checkpoints);
         line("checkpoints", format!("{count}, the last is {id} and took {} ms", took.as_millis()));
@@ -81,18 +83,9 @@ fn outcome(job: &str, report: &RunReport, has_dir: bool) -> String {
     }
 }
 
-/// An error in one line, with those of its causes that its message does not contain.
+/// An error in one line.
 pub(crate) fn error_line(error: &Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !line.contains(&message) {
-            let _ = write!(line, ": {message}");
-        }
-        cause = error.source();
-    }
-    format!("error: {}", line.lines().map(str::trim).collect::<Vec<_>>().join(" "))
+    format!("error: {}", error.to_line())
 }
 
 /// Records a second.

@@ -209,6 +209,15 @@
 //! once. The *name* of an operator is the identity of its state: keep it, and the rest of the job
 //! may change. The parallelism may change too.
 //!
+//! A failure, too, is answered with a start from the newest checkpoint, in the same process:
+//! after a second, then after longer and longer pauses up to a minute (`--restart` has other
+//! [policies](crate::RestartPolicy), and `none`). Not retried are errors that would come again: a
+//! wrong job, damaged data, and what your function marks as [`fatal`](crate::Error::fatal). If a
+//! record makes an operator fail three times (`--poison-after`), the job ends with an error that
+//! names it: such records are what [`try_map`](crate::Stream::try_map) has a dead-letter stream
+//! for. A function that asks another service, and fails because that is away, says so by
+//! [`Error::unavailable`](crate::Error::unavailable); then the record is not blamed.
+//!
 //! State is in memory unless it is told otherwise: `--state rocksdb --memory 512MiB` keeps the
 //! rest on disk.
 //!

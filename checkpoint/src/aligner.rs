@@ -1,16 +1,21 @@
-//! Brings the barriers of a subtask's input channels together (exactly-once alignment).
+//! Brings the barriers of a subtask's input channels together.
 //!
 //! *Place:* a subtask hands every barrier it reads and every abort it hears to its [`Aligner`],
-//! reads nothing from blocked channels, and takes its snapshot when it is told `Aligned`.
+//! reads nothing from blocked channels, and takes its snapshot when it is told `Aligned`. If it
+//! takes its snapshot before that ([`Aligner::cut_early`]) it records what channels deliver until
+//! it is told `Recorded`. At least once, nothing is ever blocked.
 //!
 //! *Invariants*
 //! * I1: at most one alignment is under way, and its id is greater than every id that has ended.
-//! * I2: a channel is blocked exactly while it has delivered the barrier of the current alignment.
-//! * I3: the ids given as `Aligned` strictly increase.
+//! * I2: a channel is blocked exactly while it has delivered the barrier of the current alignment
+//!   and the snapshot is not taken; none is, at least once.
+//! * I3: the ids given as `Aligned` or `Recorded` strictly increase.
+//! * I4: a channel is recorded exactly while the snapshot of the current alignment is taken and
+//!   the channel has not delivered its barrier.
 //!
-//! *Absent:* counting elements (the channel's reader does), unaligned checkpoints.
+//! *Absent:* counting elements and recording them (the channels' reader does).
 
-use crate::{BarrierKind, CheckpointId};
+use crate::{BarrierKind, CheckpointId, CheckpointMode};
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +33,11 @@ pub enum Alignment {
         id: CheckpointId,
         /// Its kind.
         kind: BarrierKind,
+    },
+    /// The barrier has arrived on the last channel that was recorded: acknowledge.
+    Recorded {
+        /// The checkpoint whose snapshot was taken before.
+        id: CheckpointId,
     },
     /// An alignment was given up and its channels flow again. A newer one may have begun with
     /// the same barrier: [`Aligner::is_blocked`] and [`Aligner::current`] tell.
@@ -77,6 +87,7 @@ pub struct Aligner {
     /// The greatest id that was given up or is done.
     ended: Option<CheckpointId>,
     current: Option<Current>,
+    blocks: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -85,12 +96,22 @@ struct Current {
     kind: BarrierKind,
     delivered: Vec<bool>,
     missing: usize,
+    /// Whether the snapshot is taken.
+    is_cut: bool,
+}
+
+impl Current {
+    fn new(id: CheckpointId, kind: BarrierKind, channels: usize) -> Self {
+        Self { id, kind, delivered: vec![false; channels], missing: channels, is_cut: false }
+    }
 }
 
 impl Aligner {
-    /// An aligner of so many channels, none of them blocked.
-    pub fn new(channels: usize) -> Self {
-        Self { last: vec![None; channels], ended: None, current: None }
+    /// An aligner of so many channels, none of them blocked. Where records may count more than
+    /// once (`CheckpointMode::AtLeastOnce`) none ever will be.
+    pub fn new(channels: usize, mode: CheckpointMode) -> Self {
+        let blocks = mode == CheckpointMode::ExactlyOnce;
+        Self { last: vec![None; channels], ended: None, current: None, blocks }
     }
 
     /// A barrier was read from a channel.
@@ -114,12 +135,7 @@ impl Aligner {
             self.ended = self.ended.max(Some(older.id));
         }
         let channels = self.last.len();
-        let current = self.current.get_or_insert_with(|| Current {
-            id,
-            kind,
-            delivered: vec![false; channels],
-            missing: channels,
-        });
+        let current = self.current.get_or_insert_with(|| Current::new(id, kind, channels));
         if current.kind != kind {
             let expected = current.kind;
             return Err(AlignerError::KindDiffers { channel, id, expected, found: kind });
@@ -128,11 +144,42 @@ impl Aligner {
         current.delivered[channel] = true;
         current.missing -= 1;
         if current.missing == 0 {
+            let is_cut = current.is_cut;
             self.current = None;
             self.ended = Some(id);
-            return Ok(Alignment::Aligned { id, kind });
+            return Ok(match is_cut {
+                true => Alignment::Recorded { id },
+                false => Alignment::Aligned { id, kind },
+            });
         }
         Ok(if given_up.is_some() { Alignment::Released } else { Alignment::Waiting })
+    }
+
+    /// The snapshot of this checkpoint is taken now, without waiting for its barriers: from now on
+    /// channels that have not delivered them are recorded, and none is blocked. False, and nothing
+    /// has changed, if the checkpoint has ended or a newer one is under way.
+    pub fn cut_early(&mut self, id: CheckpointId) -> bool {
+        let newest = self.current.as_ref().map(|current| current.id);
+        if self.ended >= Some(id) || newest > Some(id) {
+            return false;
+        }
+        let older = self.current.take_if(|current| current.id < id);
+        self.ended = self.ended.max(older.map(|older| older.id));
+        let channels = self.last.len();
+        let fresh = || Current::new(id, BarrierKind::Checkpoint, channels);
+        self.current.get_or_insert_with(fresh).is_cut = true;
+        true
+    }
+
+    /// Whether what the channel delivers belongs to the snapshot that was taken.
+    pub fn is_recorded(&self, channel: usize) -> bool {
+        let recorded = |current: &Current| current.is_cut && !current.delivered[channel];
+        self.current.as_ref().is_some_and(recorded)
+    }
+
+    /// The checkpoint whose snapshot is taken and for which channels are recorded.
+    pub fn recording(&self) -> Option<CheckpointId> {
+        self.current.as_ref().filter(|current| current.is_cut).map(|current| current.id)
     }
 
     /// The coordinator has given up this checkpoint, and with it all older ones.
@@ -148,9 +195,10 @@ impl Aligner {
 
     /// Whether nothing may be read from the channel until the alignment ends.
     pub fn is_blocked(&self, channel: usize) -> bool {
-        self.current
-            .as_ref()
-            .is_some_and(|current| current.delivered.get(channel).copied().unwrap_or(false))
+        let delivered =
+            |current: &Current| current.delivered.get(channel).copied().unwrap_or(false);
+        let waits = |current: &Current| !current.is_cut && delivered(current);
+        self.blocks && self.current.as_ref().is_some_and(waits)
     }
 
     /// The checkpoint whose alignment is under way.

@@ -61,6 +61,17 @@ impl fmt::Display for BarrierKind {
     }
 }
 
+/// How often a record may count in state after a restore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CheckpointMode {
+    /// Once: a channel that has delivered a barrier waits for the others.
+    #[default]
+    ExactlyOnce,
+    /// Once or twice: no channel waits. What came behind one channel's barrier before another
+    /// channel's barrier did is in the snapshot, and is read again after a restore.
+    AtLeastOnce,
+}
+
 /// A barrier on one channel: everything sent before it belongs to the checkpoint, nothing after.
 ///
 /// It carries an id, a kind and a count, and nothing else.

@@ -14,7 +14,9 @@
 //! * I2: a manifest is published only if every subtask has acknowledged that checkpoint.
 //! * I3: nothing is committed before its manifest is published ([`commits`]).
 //! * I4: the job ends only when a last checkpoint is published and nothing waits for a commit.
-//! * I5: what an aborted checkpoint's acknowledgements carried is forgotten here; subtasks repeat
+//! * I5: a subtask is told to hurry with a checkpoint only while that is being collected, and with
+//!   none that ends the job.
+//! * I6: what an aborted checkpoint's acknowledgements carried is forgotten here; subtasks repeat
 //!   their committables until they hear of a completed checkpoint ([`crate::Outstanding`]).
 //!
 //! *Absent:* files, threads, clocks; deciding when to start is [`policy`]'s.
@@ -197,7 +199,10 @@ impl Coordinator {
     pub fn next_deadline(&self) -> Option<i64> {
         let phase = match &self.phase {
             Phase::Idle => policy::next_checkpoint(&self.situation()).map(|next| next.due),
-            Phase::Collecting(pending) => Some(pending.resend_at.min(self.timeout_of(pending))),
+            Phase::Collecting(pending) => {
+                let hurry_at = pending.hurry_at.unwrap_or(i64::MAX);
+                Some(pending.resend_at.min(self.timeout_of(pending)).min(hurry_at))
+            }
             Phase::Publishing(publishing) => Some(publishing.until),
             Phase::Ending(_) => None,
             Phase::Ended => return None,
@@ -300,6 +305,13 @@ impl Coordinator {
                 let (id, kind) = (pending.id, pending.kind);
                 self.commands.extend(late.map(|&subtask| Command::Trigger { subtask, id, kind }));
             }
+            Phase::Collecting(pending) if pending.hurry_at.is_some_and(|at| at <= now) => {
+                pending.hurry_at = Some(now.saturating_add(self.config.resend_ms.max(1)));
+                let id = pending.id;
+                tracing::debug!(checkpoint = id.0, "barriers are not waited for any more");
+                let late = pending.missing();
+                self.commands.extend(late.map(|subtask| Command::Hurry { subtask, id }));
+            }
             Phase::Publishing(publishing) if now >= publishing.until => {
                 self.abort(now, "timed out while publishing".to_owned());
             }
@@ -315,6 +327,9 @@ impl Coordinator {
         pending.started = now;
         // Due at once: the first sending is the first "again".
         pending.resend_at = now;
+        // A last checkpoint has time: nothing follows it that it could hold up.
+        let unaligned_after = self.config.unaligned_after_ms.filter(|_| !kind.is_last());
+        pending.hurry_at = unaligned_after.map(|after| now.saturating_add(after));
         self.phase = Phase::Collecting(pending);
         tracing::debug!(checkpoint = id.0, %kind, "checkpoint started");
         self.advance_in_flight(now);

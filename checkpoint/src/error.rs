@@ -40,6 +40,14 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// Checkpoints cannot be kept where the user says.
+    #[error("{location}: {detail}")]
+    Location {
+        /// A path or URL.
+        location: String,
+        /// Why, and what to do.
+        detail: String,
+    },
     /// The file system is full, or a quota is exhausted.
     #[error(
         "no space left to write {}: free space and start again, {}",
@@ -183,6 +191,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotADirectory { .. }
+            | Self::Location { .. }
             | Self::Denied { .. }
             | Self::OtherJob { .. }
             | Self::NotFound { .. }

@@ -10,7 +10,7 @@
 //!
 //! Stores, from the top: what the driver calls ([`CheckpointStore`]); what is the same wherever
 //! checkpoints lie ([`Repository`]: names, packing, publishing, reference counting, epochs); the
-//! places (a directory, memory) that only know named objects.
+//! places (a directory, an object store, memory) that only know named objects.
 
 mod error;
 mod hex;
@@ -31,8 +31,11 @@ mod objects;
 mod repository;
 
 mod local;
+mod location;
 mod lock;
 mod memory;
+#[cfg(any(test, feature = "object-store"))]
+mod remote;
 mod savepoint;
 mod scratch;
 
@@ -40,7 +43,7 @@ mod scratch;
 mod random;
 
 pub use aligner::{Aligner, AlignerError, Alignment};
-pub use barrier::{Barrier, BarrierKind, CheckpointId};
+pub use barrier::{Barrier, BarrierKind, CheckpointId, CheckpointMode};
 pub use coordinator::{Command, Coordinator, CoordinatorConfig, Outcome, PendingManifest};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{FORMAT_VERSION, Manifest, OperatorRecord, TableRecord};
@@ -52,7 +55,7 @@ pub use restore::{counters_of, operator_parts, source_splits};
 pub use retention::to_delete;
 pub use savepoint::{Archive, SavepointWriter};
 pub use snapshot::{
-    OperatorPart, PartFile, Run, SinkCommittables, SplitState, SubtaskAck, SubtaskId,
+    InFlightPart, OperatorPart, PartFile, Run, SinkCommittables, SplitState, SubtaskAck, SubtaskId,
     SubtaskRecord, SubtaskSnapshot,
 };
 pub use store::{CheckpointStore, LocalPart, part_name};

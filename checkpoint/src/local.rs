@@ -11,7 +11,8 @@
 //!
 //! *Invariants*
 //! * L1: a file that has its name never changes.
-//! * L2: after a failed sync nothing more is written ([`disk`]).
+//! * L2: after a failed sync nothing more is written ([`disk`]), until all that was not published
+//!   has been given up ([`Objects::recover`]).
 //! * L3: no other process writes while this one holds the lock. Where locks do not reach (network
 //!   file systems, containers), epochs do ([`crate::Repository`]).
 //!
@@ -93,11 +94,16 @@ impl Directory {
             store.unsettled.insert(folder);
         }
         store.settle_what_is_found()?;
-        if store._temporary.is_none() {
-            store.disk.remove_tree(&store.work)?;
-            store.disk.create_directory(&store.work)?;
-        }
+        store.empty_work()?;
         Ok(store)
+    }
+
+    fn empty_work(&mut self) -> Result<()> {
+        if self._temporary.is_none() {
+            self.disk.remove_tree(&self.work)?;
+            self.disk.create_directory(&self.work)?;
+        }
+        Ok(())
     }
 
     fn path_of(&self, key: &str) -> PathBuf {
@@ -284,6 +290,12 @@ impl Objects for Directory {
             self.unsettled.insert(parent_of(&path).to_owned());
         }
         Ok(())
+    }
+
+    fn recover(&mut self) -> Result<()> {
+        self.disk.forget_failure();
+        self.settle_what_is_found()?;
+        self.empty_work()
     }
 
     fn work_directory(&self) -> Option<&Path> {

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BarrierKind, CheckpointId, Error, PartFile, PendingManifest, Result, SinkCommittables,
+    BarrierKind, CheckpointId, Error, PartFile, PendingManifest, Result, Run, SinkCommittables,
     SubtaskRecord,
 };
 
@@ -44,6 +44,10 @@ pub struct Manifest {
     pub parallelism: u32,
     /// Whether the job had read all its input: nothing is left to do but the committables.
     pub finished: bool,
+    /// Whether subtasks had not waited for barriers ([`crate::CheckpointMode::AtLeastOnce`]): they may have
+    /// come further than the sources.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_least_once: bool,
     /// The operators of the job.
     pub operators: Vec<OperatorRecord>,
     /// What each subtask handed over, sorted by subtask.
@@ -94,6 +98,7 @@ impl Manifest {
             key_group_count: 0,
             parallelism: 0,
             finished: pending.kind == BarrierKind::Final,
+            at_least_once: false,
             operators: Vec::new(),
             subtasks: pending.subtasks,
             committables: pending.committables,
@@ -108,15 +113,17 @@ impl Manifest {
 
     /// All ranges of files that belong to it; one may come several times.
     pub fn part_files(&self) -> impl Iterator<Item = &PartFile> {
-        let parts = self.subtasks.iter().flat_map(|record| &record.snapshot.operators);
-        parts.flat_map(|part| &part.runs).map(|run| &run.file)
+        self.subtasks.iter().flat_map(|SubtaskRecord { snapshot, .. }| {
+            let runs = snapshot.operators.iter().flat_map(|part| &part.runs);
+            runs.map(|run| &run.file).chain(snapshot.in_flight.iter().map(|part| &part.file))
+        })
     }
 
     /// Its bytes on disk.
     ///
     /// # Errors
     ///
-    /// It contradicts itself: a split that is read twice, or a run in a part twice.
+    /// It contradicts itself: a split that is read twice, or key groups of a run in a part twice.
     pub fn encode(&self) -> Result<Vec<u8>> {
         self.check_unique()?;
         let refused = |detail: String| Error::Refused { id: self.id, detail };
@@ -164,10 +171,14 @@ impl Manifest {
             return refused(format!("split {split:?} of source {source:?} is read twice"));
         }
         for part in snapshots().flat_map(|s| &s.operators) {
-            let mut files: Vec<_> = part.runs.iter().map(|run| &run.file).collect();
-            files.sort_unstable_by_key(|file| (&file.name, file.offset));
-            if let Some(twice) = files.windows(2).find(|pair| pair[0] == pair[1]) {
-                let (operator, name) = (&part.operator, &twice[0].name);
+            // After changes of parallelism a run may come several times, each with its key groups.
+            let mut runs: Vec<_> = part.runs.iter().collect();
+            runs.sort_unstable_by_key(|run| (&run.file.name, run.file.offset, run.key_groups));
+            let is_twice = |pair: &&[&Run]| {
+                pair[0].file == pair[1].file && pair[1].key_groups.0 < pair[0].key_groups.1
+            };
+            if let Some(twice) = runs.windows(2).find(is_twice) {
+                let (operator, name) = (&part.operator, &twice[0].file.name);
                 return refused(format!("operator {operator:?} has the run {name:?} twice"));
             }
         }

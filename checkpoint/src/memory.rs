@@ -202,6 +202,11 @@ impl CheckpointStore for MemoryStore {
         self.lock().run(StoreOp::Retain, |store, _| store.retain(newest))
     }
 
+    fn recover(&mut self) -> Result<()> {
+        self.crash();
+        Ok(())
+    }
+
     fn list(&self) -> Result<Vec<CheckpointId>> {
         self.lock().repository.list()
     }

@@ -50,6 +50,10 @@ pub(crate) trait Objects: Send {
     /// if nothing else is in it.
     fn sweep(&mut self, folder: &str) -> Result<()>;
 
+    /// Goes on as if just opened, after failures too: what was written and not settled is used by
+    /// nobody any more.
+    fn recover(&mut self) -> Result<()>;
+
     /// Scratch space on the local disk, empty at open; none in memory.
     fn work_directory(&self) -> Option<&Path>;
 }

@@ -36,6 +36,7 @@ mod opening;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use epochs::Epochs;
 use files::{Files, SMALL};
 
 const CHECKPOINTS: &str = "checkpoints";
@@ -60,8 +61,8 @@ pub struct Repository {
     objects: Box<dyn Objects>,
     job: String,
     epoch: u64,
-    /// Epochs of older claims that are still there.
-    old_epochs: Vec<u64>,
+    /// What is left of the processes before this one.
+    epochs: Epochs,
     files: Files,
     published: BTreeMap<CheckpointId, Published>,
     next_id: CheckpointId,
@@ -123,9 +124,7 @@ impl Repository {
 
     /// Looks for a process that has taken over.
     fn look_for_successor(&mut self) -> Result<()> {
-        if let Some(claim) = epochs::successor(&*self.objects, self.epoch)? {
-            self.successor = Some(claim.owner.to_string());
-        }
+        self.successor = epochs::successor(&*self.objects, self.epoch)?;
         self.check_owner()
     }
 
@@ -318,12 +317,7 @@ impl Repository {
             return Ok(());
         }
         let oldest = self.published.values().map(|published| published.epoch).min();
-        let oldest = oldest.unwrap_or(self.epoch);
-        while let Some(epoch) = self.old_epochs.first().copied().filter(|epoch| *epoch < oldest) {
-            self.objects.delete(&epochs::key_of(epoch))?;
-            self.old_epochs.remove(0);
-        }
-        Ok(())
+        self.epochs.delete_before(&mut *self.objects, oldest.unwrap_or(self.epoch))
     }
 }
 
@@ -412,6 +406,11 @@ impl CheckpointStore for Repository {
         self.objects.settle()?;
         self.delete_unneeded_files()?;
         self.delete_old_claims()
+    }
+
+    fn recover(&mut self) -> Result<()> {
+        self.check_owner()?;
+        self.open_again()
     }
 
     fn list(&self) -> Result<Vec<CheckpointId>> {

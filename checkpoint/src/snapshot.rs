@@ -36,6 +36,10 @@ pub struct SubtaskSnapshot {
     /// ([`crate::Outstanding`] keeps this list).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub committables: Vec<SinkCommittables>,
+    /// Records that were on their way to its operators, where it took its snapshot without waiting
+    /// for barriers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_flight: Vec<InFlightPart>,
     /// Counts a user sees that must survive a restart; summed over subtasks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counters: Vec<(String, u64)>,
@@ -53,6 +57,19 @@ pub struct OperatorPart {
     pub key_groups: (u16, u16),
     /// The operator's watermark in event-time milliseconds: all that was due by it has fired.
     pub watermark: i64,
+}
+
+/// Records that one operator had given out and another had not taken: state of the edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlightPart {
+    /// Name of the operator they were given out by.
+    pub from: String,
+    /// Its output port.
+    pub port: u8,
+    /// Name of the operator they are for.
+    pub to: String,
+    /// Where they are, in the order in which they came.
+    pub file: PartFile,
 }
 
 /// Entries of an operator, written together. A run may belong to many checkpoints, and after a

@@ -111,6 +111,14 @@ pub trait CheckpointStore: Send {
     /// One could not be deleted.
     fn retain(&mut self, newest: usize) -> Result<()>;
 
+    /// Gives up all that was not published, and goes on as a store that has just been opened, after
+    /// failures too: for a job that starts again in the same process. No part may be in the making.
+    ///
+    /// # Errors
+    ///
+    /// What was not published cannot be removed, or the newest checkpoint cannot be made durable.
+    fn recover(&mut self) -> Result<()>;
+
     /// The published checkpoints, oldest first: those found at open, and those published since.
     ///
     /// # Errors

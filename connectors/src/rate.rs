@@ -109,6 +109,10 @@ impl<T, D> SplitReader<T, D> for LimitedReader<T, D> {
     fn position(&self) -> Vec<u8> {
         self.reader.position()
     }
+
+    fn whereabouts(&self) -> Option<String> {
+        self.reader.whereabouts()
+    }
 }
 
 impl<S: Sink> Sink for RateLimited<S> {

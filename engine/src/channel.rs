@@ -8,6 +8,8 @@
 //! # Invariants
 //! * I1: elements arrive in the order in which they were sent.
 //! * I2: a barrier's `sent` equals the number of elements the receiver has taken before it.
+//! * I3: what the receiver has pulled into its buffer counts as in flight until it is taken. A
+//!   barrier in the buffer is its last element.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel as crossbeam;
-use thalweg_checkpoint::Barrier;
+use thalweg_checkpoint::{Barrier, CheckpointId};
 
 use crate::batch::BATCH_RECORDS;
 use crate::park::Waker;
@@ -101,6 +103,8 @@ pub(crate) struct Sender {
 /// The receiving end.
 pub(crate) struct Receiver {
     queue: crossbeam::Receiver<StreamElement>,
+    /// Elements that were pulled out of the queue before the subtask had use for them.
+    buffer: VecDeque<StreamElement>,
     recycle: crossbeam::Sender<AnyBatch>,
     flow: Arc<Flow>,
     sender: Waker,
@@ -134,7 +138,16 @@ pub(crate) fn channel(bounds: ChannelBounds, sender: Waker, receiver: Waker) -> 
             receiver,
             sent: 0,
         },
-        Receiver { queue: queue_out, recycle, flow, sender, received: 0, bounds, measured },
+        Receiver {
+            queue: queue_out,
+            buffer: VecDeque::new(),
+            recycle,
+            flow,
+            sender,
+            received: 0,
+            bounds,
+            measured,
+        },
     )
 }
 
@@ -208,13 +221,46 @@ impl Receiver {
     /// True if there is something to take.
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
-        !self.queue.is_empty()
+        !self.buffer.is_empty() || !self.queue.is_empty()
+    }
+
+    /// The elements that were pulled and not taken.
+    pub(crate) fn buffer(&self) -> &VecDeque<StreamElement> {
+        &self.buffer
+    }
+
+    /// Moves the next element into the buffer and shows it; none behind a barrier.
+    pub(crate) fn pull(&mut self) -> Option<&StreamElement> {
+        if let Some(StreamElement::Barrier(_)) = self.buffer.back() {
+            return None;
+        }
+        let element = self.queue.try_recv().ok()?;
+        self.received += element.count();
+        self.buffer.push_back(element);
+        self.sender.wake();
+        self.buffer.back()
+    }
+
+    /// Takes the barrier that is the last element of the buffer, ahead of what is before it, if
+    /// its checkpoint is not after `id`.
+    pub(crate) fn take_barrier(&mut self, id: CheckpointId) -> Option<Barrier> {
+        let is_wanted = |element: &mut StreamElement| matches!(element, StreamElement::Barrier(barrier) if barrier.id <= id);
+        match self.buffer.pop_back_if(is_wanted) {
+            Some(StreamElement::Barrier(barrier)) => Some(barrier),
+            _ => None,
+        }
     }
 
     /// The next element.
     pub(crate) fn take(&mut self, now: ProcessingTime) -> Option<StreamElement> {
-        let element = self.queue.try_recv().ok()?;
-        self.received += element.count();
+        let element = match self.buffer.pop_front() {
+            Some(element) => element,
+            None => {
+                let element = self.queue.try_recv().ok()?;
+                self.received += element.count();
+                element
+            }
+        };
         let records = element.records();
         self.flow.in_flight.fetch_sub(records, Ordering::Relaxed);
         self.measure(records, now);
@@ -222,7 +268,7 @@ impl Receiver {
         Some(element)
     }
 
-    /// How many elements have been taken.
+    /// How many elements have been taken or pulled.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
@@ -236,7 +282,8 @@ impl Receiver {
     fn measure(&mut self, records: usize, now: ProcessingTime) {
         let measured = &mut self.measured;
         measured.records += records;
-        measured.ran_empty |= self.queue.is_empty();
+        let is_empty = self.buffer.is_empty() && self.queue.is_empty();
+        measured.ran_empty |= is_empty;
         let elapsed = now.millis() - measured.since.millis();
         let most = self.bounds.records;
         if elapsed < self.bounds.drain_ms {
@@ -245,7 +292,7 @@ impl Receiver {
             let limit = self.flow.limit.load(Ordering::Relaxed);
             if measured.records >= limit && limit < most {
                 self.flow.limit.store((limit * 2).min(most), Ordering::Relaxed);
-                *measured = Measured { since: now, records: 0, ran_empty: self.queue.is_empty() };
+                *measured = Measured { since: now, records: 0, ran_empty: is_empty };
             }
             return;
         }
@@ -257,6 +304,6 @@ impl Receiver {
             false => per_drain.clamp(LEAST_RECORDS.min(most), most),
         };
         self.flow.limit.store(limit, Ordering::Relaxed);
-        self.measured = Measured { since: now, records: 0, ran_empty: self.queue.is_empty() };
+        self.measured = Measured { since: now, records: 0, ran_empty: is_empty };
     }
 }

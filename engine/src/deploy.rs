@@ -5,17 +5,19 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointStore, Manifest, OperatorPart, OperatorRecord, Run, SubtaskId,
-    counters_of, operator_parts, source_splits,
+    CheckpointId, CheckpointMode, CheckpointStore, Manifest, OperatorPart, OperatorRecord, Run,
+    SplitState, SubtaskId, counters_of, operator_parts, source_splits,
 };
 use thalweg_state::{BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource};
 
 use crate::channel::{ChannelBounds, Receiver, Sender, channel};
 use crate::error::{Error, ErrorKind, Result};
 use crate::external::External;
-use crate::graph::{ExecutionPlan, JobGraph, Make, NodeId, NodeKind, Target};
+use crate::graph::{ExecutionPlan, JobGraph, Make, NodeId, NodeKind, Partition, Target, TaskInput};
+use crate::in_flight::Edge;
 use crate::operator::OpenContext;
 use crate::park::Waker;
 use crate::planted::planted;
@@ -30,6 +32,8 @@ use crate::subtask::{
 };
 use crate::time::EventTime;
 use crate::upgrade::{OperatorTables, recorded_of};
+
+pub(crate) mod in_flight;
 
 /// What a deployment is made from.
 pub(crate) struct DeployContext<'a> {
@@ -47,8 +51,11 @@ pub(crate) struct DeployContext<'a> {
     pub(crate) restored: Option<&'a Manifest>,
     pub(crate) store: Option<&'a dyn CheckpointStore>,
     pub(crate) is_checkpointed: bool,
+    pub(crate) mode: CheckpointMode,
     /// Who carries out calls to the world outside.
     pub(crate) external: External,
+    /// The operator that gets its records one at a time, with identities.
+    pub(crate) suspect: Option<&'a str>,
 }
 
 /// A job that is ready to run.
@@ -185,8 +192,8 @@ impl Deployment {
 struct Wiring {
     /// By (task, subtask, node, port, place among the port's outlets).
     senders: BTreeMap<(usize, usize, usize, usize, usize), Vec<Sender>>,
-    /// By (task, subtask), in the order of the task's inputs.
-    receivers: BTreeMap<(usize, usize), Vec<Receiver>>,
+    /// By (task, subtask), in the order of the task's inputs, with the input of each.
+    receivers: BTreeMap<(usize, usize), Vec<(usize, Receiver)>>,
 }
 
 impl Wiring {
@@ -205,7 +212,7 @@ impl Wiring {
                     for downstream in 0..task.parallelism {
                         let is_connected = input.partition.is_all_to_all()
                             || match input.partition {
-                                crate::graph::Partition::Global => downstream == 0,
+                                Partition::Global => downstream == 0,
                                 _ => upstream == downstream,
                             };
                         if !is_connected {
@@ -218,7 +225,7 @@ impl Wiring {
                         );
                         let key = (input.task, upstream, input.node, port, place);
                         wiring.senders.entry(key).or_default().push(sender);
-                        wiring.receivers.entry((to, downstream)).or_default().push(receiver);
+                        wiring.receivers.entry((to, downstream)).or_default().push((i, receiver));
                     }
                 }
             }
@@ -286,17 +293,38 @@ impl Builder<'_, '_> {
             nodes.push(self.node(n + first, outlets, first)?);
         }
         let batch_records = self.context.batch_records;
-        let mut chain = Chain { nodes, gates, split: 0, batch_records, was_called_by_time: false };
+        let mut chain = Chain::new(nodes, gates, batch_records);
         let head = match head_outlets {
             Some(outlets) => Head::Source(self.source(outlets, splits, &mut chain)?),
             None => {
                 let receivers = self.wiring.receivers.remove(&(self.task, self.index));
-                Head::Channels(InputGate::new(receivers.unwrap_or_default()))
+                let receivers = receivers.unwrap_or_default();
+                Head::Channels(InputGate::new(receivers, self.edges(), self.context.mode))
             }
         };
-        let range =
-            KeyGroupRange::of_subtask(self.index, task.parallelism, self.context.key_groups);
-        Ok(Subtask::new(id, (range.start, range.end), head, chain))
+        let range = self.key_group_range();
+        let mut subtask = Subtask::new(id, (range.start, range.end), head, chain);
+        subtask.restore(self.restored_in_flight(first)?);
+        Ok(subtask)
+    }
+
+    /// The key groups the subtask owns.
+    fn key_group_range(&self) -> KeyGroupRange {
+        let parallelism = self.context.plan.tasks[self.task].parallelism;
+        KeyGroupRange::of_subtask(self.index, parallelism, self.context.key_groups)
+    }
+
+    /// The edges into the task, in order; none if one of them cannot be recorded (I6 of
+    /// `in_flight.rs`).
+    fn edges(&self) -> Vec<Arc<Edge>> {
+        let DeployContext { graph, plan, .. } = self.context;
+        let task = &plan.tasks[self.task];
+        let edge = |input: &TaskInput| match input.partition {
+            Partition::Broadcast => None,
+            _ => graph.edge(plan.tasks[input.task].nodes[input.node], input.port, task.nodes[0]),
+        };
+        let edges: Option<Vec<_>> = task.inputs.iter().map(|i| edge(i).map(Arc::new)).collect();
+        edges.unwrap_or_default()
     }
 
     /// The outlets of one port; opens the gates it needs.
@@ -340,8 +368,7 @@ impl Builder<'_, '_> {
             Make::Sink(sink) => sink.operator(),
             Make::Source(_) => return Err(Error::bug("a source stands inside a chain")),
         };
-        let mut range =
-            KeyGroupRange::of_subtask(self.index, task.parallelism, self.context.key_groups);
+        let mut range = self.key_group_range();
         if planted!(LoseKeyGroup) {
             range.end -= 1;
         }
@@ -384,9 +411,12 @@ impl Builder<'_, '_> {
             let (operator, stream) = (info.name.clone(), stream.clone());
             self.state.push(StateSource { subtask: id, operator, stream, restored });
         }
+        let floor = self.floor(task.nodes[n], range);
         let mut node = ChainNode::new(info.name.clone(), operator, outlets, parent, metrics);
         (node.is_captured, node.notified, node.begun) = (is_captured, notified, begun);
         node.stream = stream;
+        node.is_suspect = self.context.suspect == Some(&info.name);
+        node.floor = floor;
         Ok(node)
     }
 
@@ -424,19 +454,47 @@ impl Builder<'_, '_> {
         match graph.outputs(node).first() {
             Some((behind, _)) if graph.info(node).prepares_exchange => {
                 let all = KeyGroupRange::all(self.context.key_groups);
-                self.restored_watermark(&graph.info(*behind).name, all)
+                self.restored_watermarks(&graph.info(*behind).name, all).1
             }
-            _ => self.restored_watermark(&graph.info(node).name, range),
+            _ => {
+                let (least, greatest) = self.restored_watermarks(&graph.info(node).name, range);
+                // Records on their way to the part that had come least far may be behind others,
+                // and so may those that are read again.
+                let is_behind = self.has_in_flight() || self.is_at_least_once();
+                if is_behind { least } else { greatest }
+            }
         }
     }
 
-    /// The greatest watermark that a part of the operator's state had worked up to. No split that
-    /// the checkpoint knows is behind it.
-    fn restored_watermark(&self, operator: &str, range: KeyGroupRange) -> EventTime {
+    fn has_in_flight(&self) -> bool {
+        self.context.restored.is_some_and(|manifest| in_flight::parts(manifest).next().is_some())
+    }
+
+    fn is_at_least_once(&self) -> bool {
+        self.context.restored.is_some_and(|manifest| manifest.at_least_once)
+    }
+
+    /// What the operator is advanced to when the last restored record has passed it. Each of its
+    /// subtasks had heard of all those in front of it: none of them is behind the greatest.
+    fn floor(&self, node: NodeId, range: KeyGroupRange) -> EventTime {
+        let graph = self.context.graph;
+        let inputs = graph.inputs(node);
+        let hears_all = inputs.iter().all(|(_, edge)| edge.partition.is_all_to_all());
+        let is_behind = self.has_in_flight() && !self.is_at_least_once();
+        match hears_all && !inputs.is_empty() && is_behind {
+            true => self.restored_watermarks(&graph.info(node).name, range).1,
+            false => EventTime::MIN,
+        }
+    }
+
+    /// The least and the greatest watermark that a part of the operator's state had worked up to.
+    /// No split that the checkpoint knows is behind the latter.
+    fn restored_watermarks(&self, operator: &str, range: KeyGroupRange) -> (EventTime, EventTime) {
         let parts =
             self.context.restored.map(|m| operator_parts(m, operator, range.start..range.end));
-        let watermarks = parts.into_iter().flatten().map(|part| part.watermark);
-        watermarks.max().map_or(EventTime::MIN, EventTime::from_millis)
+        let watermarks = || parts.iter().flatten().map(|part| part.watermark);
+        let of = |watermark: Option<i64>| watermark.map_or(EventTime::MIN, EventTime::from_millis);
+        (of(watermarks().min()), of(watermarks().max()))
     }
 
     /// Opens the readers of the splits this subtask reads.
@@ -484,10 +542,7 @@ impl Builder<'_, '_> {
                 Some(state) => thalweg_state::codec::decode(&state.generator)?,
                 None => Vec::new(),
             };
-            let read = match generators.iter().find(|(name, _)| name == RECORDS_READ) {
-                Some((_, bytes)) => thalweg_state::codec::decode(bytes)?,
-                None => 0,
-            };
+            let read = state.as_ref().map_or(Ok(0), records_read)?;
             let is_finished = state.as_ref().is_some_and(|state| state.finished);
             let position = state.map(|state| state.position);
             let state = position.map(|position| RestoredSplit { position, is_finished, read });
@@ -502,14 +557,28 @@ impl Builder<'_, '_> {
             })?;
         }
         let reader = ReaderContext { waker: (context.waker)(self.task, self.index) };
-        let identified_as = context.graph.needs_record_ids(node).then_some(info.name.as_str());
+        let is_identified = context.graph.needs_record_ids(node) || context.suspect.is_some();
+        let identified_as = is_identified.then_some(info.name.as_str());
         Ok(SourceInput {
             name: info.name.clone(),
             head: guard(&info.name, || source.open(restored, identified_as, &reader))?,
             outlets,
             metrics: self.metrics.register(&info.name, true, false),
             held: Vec::new(),
+            is_suspect: context.suspect == Some(&info.name),
         })
+    }
+}
+
+/// How many records of a split had been read when it was checkpointed.
+///
+/// # Errors
+/// `Corrupt` if its generators cannot be read.
+pub(crate) fn records_read(state: &SplitState) -> Result<u64> {
+    let generators: Vec<(String, Vec<u8>)> = thalweg_state::codec::decode(&state.generator)?;
+    match generators.iter().find(|(name, _)| name == RECORDS_READ) {
+        Some((_, bytes)) => Ok(thalweg_state::codec::decode(bytes)?),
+        None => Ok(0),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::poison::RecordAt;
+
 /// The result of engine calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -36,12 +38,23 @@ struct Repr {
     operator: Option<String>,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    /// What was being worked on.
+    record: Option<RecordAt>,
+    /// Whether to try again, where the kind alone does not say it.
+    is_retryable: Option<bool>,
 }
 
 impl Error {
     /// An error of `kind` that says `message` (lower case, no full stop).
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error(Box::new(Repr { kind, operator: None, message: message.into(), source: None }))
+        Error(Box::new(Repr {
+            kind,
+            operator: None,
+            message: message.into(),
+            source: None,
+            record: None,
+            is_retryable: None,
+        }))
     }
 
     /// The job, an option or a path is wrong.
@@ -83,6 +96,88 @@ impl Error {
         self
     }
 
+    /// Says that starting again cannot help: the job ends at this error, whatever its restart
+    /// policy. For errors of your own that will come again with the same record.
+    ///
+    /// ```
+    /// use thalweg_engine::Error;
+    ///
+    /// let error = Error::user("the table of prices has no column `price`").fatal();
+    /// assert!(!error.is_retryable());
+    /// ```
+    #[must_use]
+    pub fn fatal(mut self) -> Self {
+        self.0.is_retryable = Some(false);
+        self
+    }
+
+    /// Says that this may pass by itself, as [`unavailable`](Error::unavailable) does: the restart
+    /// policy alone decides how often the job is started again. Other errors of a user's function
+    /// are retried too, but not without end if the same record fails each time; and under the
+    /// simulator, where they are what a test wants to see, they are not retried.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.0.is_retryable = Some(true);
+        self
+    }
+
+    /// Is tried again if `cause`, which it tells of, would be.
+    #[must_use]
+    pub fn retried_as(mut self, cause: &Error) -> Self {
+        self.0.is_retryable = cause.0.is_retryable.or(match cause.0.kind {
+            ErrorKind::User => None,
+            kind => Some(kind == ErrorKind::Unavailable),
+        });
+        self
+    }
+
+    /// Notes what the operator was working on.
+    #[must_use]
+    pub(crate) fn at_record(mut self, record: RecordAt) -> Self {
+        self.0.record = Some(record);
+        self
+    }
+
+    /// What the operator was working on, if that is known.
+    pub(crate) fn record(&self) -> Option<&RecordAt> {
+        self.0.record.as_ref()
+    }
+
+    /// Adds where the source has the record that was being worked on.
+    pub(crate) fn set_place(&mut self, place: Option<String>) {
+        if let Some(record) = &mut self.0.record {
+            record.place = place;
+        }
+    }
+
+    /// What happened, without the operator.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Adds to the message what has been done about it.
+    #[must_use]
+    pub(crate) fn with_note(mut self, note: &str) -> Self {
+        self.0.message.push_str("; ");
+        self.0.message.push_str(note);
+        self
+    }
+
+    /// The message in one line, with those of its causes that it does not contain.
+    pub fn to_line(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let message = error.to_string();
+            if !line.contains(&message) {
+                line.push_str(": ");
+                line.push_str(&message);
+            }
+            cause = error.source();
+        }
+        line.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    }
+
     /// What the reader can do.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -93,9 +188,18 @@ impl Error {
         self.0.operator.as_deref()
     }
 
-    /// True if starting again may help without anyone changing anything.
+    /// True if starting again may help without anyone changing anything: what is outside may be
+    /// back, and what failed in a user's function may have failed by chance. An error says
+    /// otherwise by [`fatal`](Error::fatal).
     pub fn is_retryable(&self) -> bool {
-        self.0.kind == ErrorKind::Unavailable
+        let by_kind = matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::User);
+        self.0.is_retryable.unwrap_or(by_kind)
+    }
+
+    /// True if the same thing, tried again in the same place, may succeed: the world outside
+    /// failed, or the error says so itself.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.0.is_retryable.unwrap_or(self.0.kind == ErrorKind::Unavailable)
     }
 }
 

@@ -2,8 +2,8 @@
 //! runtimes (worker threads, simulator).
 //!
 //! Reading order: [`time`], [`token_bucket`], [`batch`], [`operator`], [`source`], [`sink`],
-//! [`graph`], `channel`, `subtask`, `deploy`, [`upgrade`], [`savepoint`],
-//! [`runtime`], [`sim`], [`testing`].
+//! [`graph`], `channel`, `in_flight`, `subtask`, `deploy`, [`upgrade`], [`savepoint`],
+//! `state_writer`, [`runtime`], [`sim`], [`testing`].
 
 pub mod time;
 pub mod token_bucket;
@@ -18,9 +18,12 @@ mod channel;
 mod decider;
 pub mod park;
 pub mod external;
+mod in_flight;
 mod subtask;
+pub mod restart;
 pub mod options;
 pub mod progress;
+mod poison;
 mod deploy;
 pub mod upgrade;
 pub mod savepoint;

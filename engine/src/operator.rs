@@ -14,6 +14,8 @@
 //!   empty outputs, at any moment between two other calls.
 //! * `before_barrier` is called with empty outputs until it is `Done`; then `snapshot` follows,
 //!   with no record in between.
+//! * `before_barrier` and `snapshot` may be called while records are left that `process` asked to
+//!   wait with: they are recorded as its input (`in_flight.rs`), and no part of its state.
 //! * `snapshot` may be called between two calls of `advance` that gave [`Advance::More`]: what is
 //!   still to be given out is part of the operator's state.
 
@@ -300,12 +302,11 @@ pub trait TimeOrigin {
     /// The least watermark of the active splits, and whether all splits are idle at `now`.
     fn watermark(&mut self, now: ProcessingTime) -> OriginWatermark;
 
-    /// True if the split is so far ahead of others that it is not to be read now. Asked again when
-    /// the operator is notified, and from time to time; that a split is held does not make it
-    /// idle.
-    fn is_held(&mut self, split: usize) -> bool {
-        let _ = split;
-        false
+    /// Adds the splits that are so far ahead of others that they are not to be read now. Asked
+    /// again when the operator is notified, and from time to time; that a split is held does not
+    /// make it idle.
+    fn held_splits(&mut self, held: &mut Vec<usize>) {
+        let _ = held;
     }
 
     /// The generator of a split.

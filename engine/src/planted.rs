@@ -26,11 +26,15 @@ pub enum PlantedBug {
     LatenessAtOperator,
     /// A slice's accumulator does not remember the first window that accepted its records.
     SlicesForgetLateness,
+    /// Records that were on their way are not taken after a restore.
+    RestoreSkipsInFlight,
+    /// Records on their way are written down without the marks of those behind their split.
+    InFlightLosesMarks,
 }
 
 impl PlantedBug {
     /// All planted bugs.
-    pub const ALL: [PlantedBug; 10] = [
+    pub const ALL: [PlantedBug; 12] = [
         PlantedBug::NoAlignment,
         PlantedBug::WatermarkMaximum,
         PlantedBug::CommitBeforeManifest,
@@ -41,6 +45,8 @@ impl PlantedBug {
         PlantedBug::WatermarkOvertakes,
         PlantedBug::LatenessAtOperator,
         PlantedBug::SlicesForgetLateness,
+        PlantedBug::RestoreSkipsInFlight,
+        PlantedBug::InFlightLosesMarks,
     ];
 }
 

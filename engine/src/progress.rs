@@ -13,6 +13,8 @@ pub struct JobMetrics {
     operators: Vec<OperatorEntry>,
     /// Counts of earlier runs, from the restored checkpoint, by `operator/counter`.
     restored: BTreeMap<String, u64>,
+    /// Counts at the start of this run, if it has been started again since.
+    begun: Option<BTreeMap<String, u64>>,
     expected_records: Option<u64>,
 }
 
@@ -26,7 +28,7 @@ struct OperatorEntry {
 
 impl JobMetrics {
     pub(crate) fn new(restored: BTreeMap<String, u64>, expected_records: Option<u64>) -> Self {
-        JobMetrics { operators: Vec::new(), restored, expected_records }
+        JobMetrics { operators: Vec::new(), restored, begun: None, expected_records }
     }
 
     pub(crate) fn register(
@@ -55,14 +57,19 @@ impl JobMetrics {
         metrics
     }
 
-    /// A counter of one operator in this run.
+    /// The counts that the run began with, where a restart within it has begun with others.
+    pub(crate) fn set_begun(&mut self, begun: BTreeMap<String, u64>) {
+        self.begun = Some(begun);
+    }
+
+    /// A counter of one operator in this run. What a restart undid is not counted.
     pub fn in_this_run(&self, operator: &str, counter: Counter) -> u64 {
-        self.total(operator, counter) - self.restored(operator, counter)
+        let begun = count(self.begun.as_ref().unwrap_or(&self.restored), operator, counter);
+        self.total(operator, counter).saturating_sub(begun)
     }
 
     fn restored(&self, operator: &str, counter: Counter) -> u64 {
-        let key = format!("{operator}/{}", counter.name());
-        self.restored.get(&key).copied().unwrap_or(0)
+        count(&self.restored, operator, counter)
     }
 
     /// A counter of one operator, with the runs before the restored checkpoint.
@@ -124,6 +131,11 @@ impl JobMetrics {
     }
 }
 
+fn count(counts: &BTreeMap<String, u64>, operator: &str, counter: Counter) -> u64 {
+    let key = format!("{operator}/{}", counter.name());
+    counts.get(&key).copied().unwrap_or(0)
+}
+
 /// What a running job looks like.
 #[derive(Clone)]
 pub struct Progress {
@@ -131,12 +143,31 @@ pub struct Progress {
     pub metrics: JobMetrics,
     /// Time since the start of this run.
     pub elapsed: Duration,
-    /// Checkpoints completed in this run.
+    /// Checkpoints completed in this run, restarts included.
     pub checkpoints: u64,
     /// The number and duration of the newest checkpoint of this run.
     pub last_checkpoint: Option<(u64, Duration)>,
+    /// How often the job was started again in this run, after failures.
+    pub restarts: u32,
+    /// True while the job waits to be started again.
+    pub is_restarting: bool,
     /// True once the job has been asked to stop.
     pub is_stopping: bool,
+}
+
+impl Progress {
+    /// A run that begins.
+    pub(crate) fn new(metrics: JobMetrics) -> Self {
+        Progress {
+            metrics,
+            elapsed: Duration::ZERO,
+            checkpoints: 0,
+            last_checkpoint: None,
+            restarts: 0,
+            is_restarting: false,
+            is_stopping: false,
+        }
+    }
 }
 
 /// How a run ended.

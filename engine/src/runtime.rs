@@ -10,8 +10,10 @@
 //! (1) The coordinator orders it when the last checkpoint is published and committed. (2) Every
 //! subtask is told. (3) A worker whose subtasks are all done returns. (4) The writer returns when
 //! the last worker has dropped its end. (5) All threads are joined, then the store is closed.
-//! After an error step 1 and 2 are replaced by a flag that workers look at in every round.
+//! After an error step 1 and 2 are replaced by a flag that workers look at in every round; then
+//! the job may be started again (`attempts.rs`), with the same store.
 
+mod attempts;
 mod clock;
 mod coordinate;
 mod external;
@@ -24,25 +26,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use thalweg_checkpoint::{CheckpointStore, Manifest, Owner, Repository, StoreOptions};
+use thalweg_checkpoint::CheckpointStore;
 use thalweg_state::BackendConfig;
 
-use crate::batch::BATCH_RECORDS;
-use crate::deploy::{
-    DeployContext, Deployment, check_manifest, first_id, open_committers, operator_records,
-};
 use crate::error::{Error, Result};
-use crate::external::External;
 use crate::graph::{ExecutionPlan, JobGraph, NodeKind};
 use crate::options::{JobConfig, StateBackend};
-use crate::park::Parker;
-use crate::progress::{JobMetrics, Progress, RunOutcome, RunReport};
+use crate::progress::{Progress, RunReport};
 
-pub(crate) use clock::Clock;
-use coordinate::Run;
-use external::TokioExecutor;
-use savepoints::{SavepointRequests, Savepoints};
-use starting_point::starting_point;
+use attempts::Attempts;
+use savepoints::SavepointRequests;
 
 pub use savepoints::SavepointTicket;
 
@@ -98,7 +91,8 @@ fn lock(store: &SharedStore) -> MutexGuard<'_, Box<dyn CheckpointStore>> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs a job on worker threads until its input ends, it is stopped, or it fails.
+/// Runs a job on worker threads until its input ends, it is stopped, or it fails for good: failures
+/// that may not come again are answered as its restart policy says.
 ///
 /// # Errors
 /// `Config` for a wrong graph or surroundings, `Fenced` if another process uses the checkpoint
@@ -125,102 +119,13 @@ fn run_to_end(
     observer: Observer<'_>,
 ) -> Result<RunReport> {
     graph.validate()?;
-    let clock = Clock::start();
-    let opened = OpenStore::open(graph, job, config)?;
-    let restored = opened.restored.as_ref();
-    if let Some(manifest) = restored {
-        check_manifest(graph, manifest, config.key_groups)?;
-    }
-    let committers = open_committers(graph, restored, opened.store.as_deref())?;
-    if let Some(manifest) = restored.filter(|manifest| manifest.finished) {
-        return Ok(already_finished(graph, manifest));
-    }
-    let plan = ExecutionPlan::new(graph, config.parallelism)?;
-    let parkers: Vec<Parker> = (0..config.workers).map(|_| Parker::new()).collect();
-    let backends = Backends::new(graph, &plan, config, opened.work_directory.clone())?;
-    let deployment = Deployment::new(DeployContext {
-        graph,
-        plan: &plan,
-        key_groups: config.key_groups,
-        bounds: &mut || config.channels,
-        batch_records: BATCH_RECORDS,
-        waker: &|task, index| parkers[worker_of(task, index, config.workers)].waker(),
-        backend: &|operator, index| backends.config(operator, index),
-        restored,
-        store: opened.store.as_deref(),
-        is_checkpointed: opened.store.is_some(),
-        external: External::new(Arc::new(TokioExecutor::default())),
-    })?;
-    let first_id = first_id(restored, opened.store.as_deref());
-    tracing::info!(
-        job,
-        tasks = plan.tasks.len(),
-        subtasks = plan.subtask_count(),
-        workers = config.workers,
-        restored_from = restored.map(|manifest| manifest.id.0),
-        "job starts"
-    );
-    let run = Run {
-        job,
-        config,
-        records: operator_records(graph),
-        committers,
-        store: opened.store.map(|store| Arc::new(Mutex::new(store))),
-        restored_from: restored.map(|manifest| manifest.id),
-        first_id,
-        published: None,
-        savepoint: restored.and_then(|manifest| manifest.savepoint.clone()),
-        savepoints: Savepoints::default(),
-        clock,
-        stop,
-    };
-    run.execute(deployment, parkers, observer)
+    Attempts::open(graph, job, config, stop)?.run(observer)
 }
 
 /// Which worker steps a subtask: each task begins one worker further, so that tasks of
 /// parallelism 1 do not all land on the first.
 fn worker_of(task: usize, index: usize, workers: usize) -> usize {
     (task + index) % workers
-}
-
-fn already_finished(graph: &JobGraph, manifest: &Manifest) -> RunReport {
-    let mut metrics = JobMetrics::new(thalweg_checkpoint::counters_of(manifest), None);
-    for info in graph.nodes().map(|node| graph.info(node)) {
-        metrics.register(&info.name, info.kind == NodeKind::Source, info.assigns_event_time);
-    }
-    RunReport {
-        outcome: RunOutcome::AlreadyFinished,
-        restored_from: Some(manifest.id.0),
-        progress: Progress {
-            metrics,
-            elapsed: std::time::Duration::ZERO,
-            checkpoints: 0,
-            last_checkpoint: None,
-            is_stopping: false,
-        },
-        last_checkpoint: Some(manifest.id.0),
-    }
-}
-
-/// The checkpoint directory, and what is restored from it.
-struct OpenStore {
-    store: Option<Box<dyn CheckpointStore>>,
-    restored: Option<Manifest>,
-    work_directory: Option<std::path::PathBuf>,
-}
-
-impl OpenStore {
-    fn open(graph: &JobGraph, job: &str, config: &JobConfig) -> Result<Self> {
-        let Some(checkpoints) = &config.checkpoints else {
-            return Ok(OpenStore { store: None, restored: None, work_directory: None });
-        };
-        let owner = Owner::this_process(clock::wall_clock_millis());
-        let options = StoreOptions { job: job.to_owned(), owner, work_dir: None };
-        let mut store = Repository::open_directory(&checkpoints.dir, &options)?;
-        let restored = starting_point(graph, job, &mut store, checkpoints)?;
-        let work_directory = store.work_directory();
-        Ok(OpenStore { store: Some(Box::new(store)), restored, work_directory })
-    }
 }
 
 /// Where operators keep their state.
@@ -262,7 +167,7 @@ impl Backends {
             let half = usize::try_from(config.memory / 2).unwrap_or(usize::MAX);
             let temporary = match work_directory {
                 Some(_) => None,
-                None => Some(temporary_directory()?),
+                None => Some(temporary_directory(config.work_dir.as_deref())?),
             };
             let directory = match (&work_directory, &temporary) {
                 (Some(directory), _) => directory.clone(),
@@ -306,8 +211,11 @@ impl Backends {
 }
 
 #[cfg(feature = "rocksdb")]
-fn temporary_directory() -> Result<tempfile::TempDir> {
-    tempfile::Builder::new().prefix("thalweg-").tempdir().map_err(|e| {
+fn temporary_directory(parent: Option<&std::path::Path>) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix("thalweg-");
+    let created = parent.map_or_else(|| builder.tempdir(), |parent| builder.tempdir_in(parent));
+    created.map_err(|e| {
         Error::config("cannot create a temporary directory for RocksDB").with_source(e)
     })
 }

@@ -50,6 +50,8 @@ pub struct SimReport {
     pub checkpoints: u64,
     /// Checkpoints given up.
     pub aborted: u64,
+    /// How often the records of an edge that were on their way were restored.
+    pub in_flight_restored: u64,
     /// The parallelism of each attempt.
     pub parallelisms: Vec<usize>,
     /// Bytes of state in the last checkpoint, by operator.
@@ -120,6 +122,7 @@ impl Simulation {
             stops: 0,
             checkpoints: 0,
             aborted: 0,
+            in_flight_restored: 0,
             parallelisms: Vec::new(),
             final_state_bytes: BTreeMap::new(),
             metrics: JobMetrics::default(),
@@ -137,12 +140,13 @@ impl Simulation {
                     let end = attempt.run(&mut world)?;
                     (end, Some(attempt))
                 }
-                Err(error) if error.is_retryable() => (AttemptEnd::Crashed, None),
+                Err(error) if error.is_passing() => (AttemptEnd::Crashed, None),
                 Err(error) => return Err(error),
             };
             if let Some(attempt) = &counted {
                 report.checkpoints += attempt.coordinator.completed();
                 report.aborted += attempt.coordinator.aborted();
+                report.in_flight_restored += attempt.in_flight_restored;
                 report.metrics = attempt.metrics.clone();
             }
             match end {

@@ -94,6 +94,11 @@ pub trait SplitReader<T, D>: Send {
     /// Where the reader stands: given to [`Source::reader`] after a restart, the next record is
     /// the one after the last record that `read` returned.
     fn position(&self) -> Vec<u8>;
+
+    /// Where the next record is, for messages about it: `flights.csv line 17`.
+    fn whereabouts(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Where a reader puts what it reads.

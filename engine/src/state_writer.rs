@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointStore, OperatorPart, Run, SubtaskAck, SubtaskId, SubtaskSnapshot,
-    part_name,
+    CheckpointId, CheckpointStore, InFlightPart, OperatorPart, Run, SubtaskAck, SubtaskId,
+    SubtaskSnapshot, part_name,
 };
 use thalweg_state::{
     ChangeLog, ChangeStream, KeyGroupCount, KeyGroupRange, MergePlan, PortableWriter, RunMerge,
@@ -25,6 +25,7 @@ use thalweg_state::{
 };
 
 use crate::error::Result;
+use crate::in_flight::InFlight;
 use crate::savepoint::open_run;
 use crate::subtask::Capture;
 
@@ -51,7 +52,8 @@ type Place = (SubtaskId, String);
 /// See the module's documentation.
 pub(crate) struct StateWriter {
     operators: BTreeMap<Place, OperatorRuns>,
-    waiting: VecDeque<WriteRequest>,
+    /// Captures, with what of their records on their way is written.
+    waiting: VecDeque<(WriteRequest, Vec<InFlightPart>)>,
     /// The checkpoint that runs are written for.
     next: CheckpointId,
     count: KeyGroupCount,
@@ -111,17 +113,17 @@ impl StateWriter {
     /// Takes a capture.
     pub(crate) fn add(&mut self, request: WriteRequest) {
         self.next = self.next.max(request.capture.id.next());
-        self.waiting.push_back(request);
+        self.waiting.push_back((request, Vec::new()));
     }
 
     /// Forgets the captures of this checkpoint and all before it: they were given up.
     pub(crate) fn abort(&mut self, upto: CheckpointId) {
-        self.waiting.retain(|request| request.capture.id > upto);
+        self.waiting.retain(|(request, _)| request.capture.id > upto);
     }
 
     /// Takes back the captures that are not durable yet.
     pub(crate) fn take_waiting(&mut self) -> impl Iterator<Item = WriteRequest> {
-        std::mem::take(&mut self.waiting).into_iter()
+        std::mem::take(&mut self.waiting).into_iter().map(|(request, _)| request)
     }
 
     /// Makes a run of the next changes that there are; false if there are none.
@@ -158,21 +160,24 @@ impl StateWriter {
             }
             operator.complete = operator.taken;
         }
-        Ok(())
+        self.waiting
+            .iter_mut()
+            .try_for_each(|(request, written)| write_in_flight(request, written, store))
     }
 
     /// The next capture that is durable.
     pub(crate) fn poll_ack(&mut self) -> Option<SubtaskAck> {
-        let is_done = |request: &WriteRequest| {
-            request.capture.operators.iter().all(|(name, part, _)| {
+        let is_done = |(request, written): &(WriteRequest, Vec<InFlightPart>)| {
+            let is_state_written = request.capture.operators.iter().all(|(name, part, _)| {
                 let SnapshotPart::Epoch(epoch) = *part else { return true };
                 let operator = self.operators.get(&(request.subtask, name.clone()));
                 operator.is_none_or(|operator| operator.complete >= epoch)
-            })
+            });
+            is_state_written && written.len() == request.capture.in_flight.len()
         };
         let at = self.waiting.iter().position(is_done)?;
-        let WriteRequest { subtask, key_groups, capture } = self.waiting.remove(at)?;
-        let Capture { id, operators, splits, committables, counters } = *capture;
+        let (WriteRequest { subtask, key_groups, capture }, in_flight) = self.waiting.remove(at)?;
+        let Capture { id, operators, splits, committables, counters, .. } = *capture;
         let operators = operators.into_iter().map(|(operator, part, watermark)| {
             let known = self.operators.get(&(subtask, operator.clone()));
             let runs = match (part, known) {
@@ -182,7 +187,7 @@ impl StateWriter {
             OperatorPart { operator, runs: runs.collect(), key_groups, watermark }
         });
         let operators = operators.collect();
-        let payload = SubtaskSnapshot { operators, splits, committables, counters };
+        let payload = SubtaskSnapshot { operators, splits, committables, counters, in_flight };
         Some(SubtaskAck { subtask, id, payload })
     }
 
@@ -244,6 +249,23 @@ impl OperatorRuns {
         }
         Ok(())
     }
+}
+
+/// Writes records that were on their way, a part for each piece.
+fn write_in_flight(
+    request: &WriteRequest,
+    written: &mut Vec<InFlightPart>,
+    store: &mut dyn CheckpointStore,
+) -> Result<()> {
+    let id = request.capture.id;
+    for InFlight { edge, bytes } in &request.capture.in_flight[written.len()..] {
+        // No operator has a name with a space.
+        let name = part_name(request.subtask, &format!("in flight {}", edge.to));
+        let file = store.write_part(id, &name, bytes)?;
+        let (from, port, to) = (edge.from.clone(), edge.port, edge.to.clone());
+        written.push(InFlightPart { from, port, to, file });
+    }
+    Ok(())
 }
 
 /// What of runs matters to a subtask that owns `range`.

@@ -34,7 +34,7 @@ pub(crate) use output::{ErasedGate, Gate};
 pub(crate) use sink_operator::ErasedSink;
 pub(crate) use snapshot::RECORDS_READ;
 pub(crate) use source_head::{ErasedSource, SourceCell};
-pub(crate) use step::{Head, Next, SourceInput, Subtask};
+pub(crate) use step::{Head, Next, Restored, SourceInput, Subtask};
 
 #[cfg(test)]
 mod tests;

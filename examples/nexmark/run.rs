@@ -60,6 +60,8 @@ fn simulated(report: SimReport) -> RunReport {
             checkpoints: report.checkpoints,
             last_checkpoint: None,
             is_stopping: false,
+            restarts: 0,
+            is_restarting: false,
         },
         last_checkpoint: None,
     }

@@ -342,13 +342,13 @@ where
         OriginWatermark { watermark, is_idle, check_at }
     }
 
-    fn is_held(&mut self, split: usize) -> bool {
-        let SplitTime { generator, is_finished, .. } = &self.splits[split];
-        match &mut self.member {
-            Some(member) if !is_finished => {
-                member.is_ahead(self.watermarks.kind.watermark(generator))
+    fn held_splits(&mut self, held: &mut Vec<usize>) {
+        let Some(member) = &mut self.member else { return };
+        for (index, split) in self.splits.iter().enumerate() {
+            let watermark = self.watermarks.kind.watermark(&split.generator);
+            if !split.is_finished && member.is_ahead(watermark) {
+                held.push(index);
             }
-            _ => false,
         }
     }
 

@@ -75,6 +75,10 @@ mod tests {
                     let GroupKey { key, hash, .. } = keys.of(group);
                     assert_eq!(hash, hash_key(&key).expect("a hash"));
                     assert_eq!(KeyGroup::of(hash, count), group);
+                    let leads_there =
+                        |key: &u32| KeyGroup::of(hash_key(key).expect("a hash"), count) == group;
+                    let is_looked_for = count.get() <= 128;
+                    assert!(!is_looked_for || (0..).find(leads_there) == Some(key));
                 }
             }
         }

@@ -162,6 +162,14 @@ impl Job {
     }
 }
 
+impl<T: Data> Stream<T> {
+    /// The stream as it goes over an exchange of this kind.
+    pub(crate) fn over_exchange(&self, partition: Partition) -> Stream<T> {
+        self.job.graph.borrow_mut().set_data::<T>(self.node, self.port);
+        self.with_partition(partition)
+    }
+}
+
 impl<T> Stream<T> {
     pub(crate) fn with_partition(&self, partition: Partition) -> Stream<T> {
         Stream { partition, ..self.clone() }

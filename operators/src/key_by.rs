@@ -26,7 +26,7 @@ impl<T: Data> Stream<T> {
         spec.problems.extend(codec::check_key::<K>().err());
         let keyed =
             self.job.operator(self, spec, move || KeyBy { key: key.clone(), records: PhantomData });
-        KeyedStream { stream: keyed.with_partition(Partition::Hash) }
+        KeyedStream { stream: keyed.over_exchange(Partition::Hash) }
     }
 }
 

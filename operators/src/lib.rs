@@ -75,6 +75,7 @@ mod running;
 pub mod window;
 
 mod group_keys;
+mod keyed_table;
 #[cfg(test)]
 mod testing;
 
@@ -93,7 +94,9 @@ pub use late::WithLate;
 pub use pattern::{Earlier, Pattern, PatternMatch, PatternOutput, Skip};
 pub use process::broadcast::{BroadcastFunction, BroadcastProcessFunction};
 pub use process::records::RecordFunction;
-pub use process::states::{AggregatingState, ListState, MapState, ReducingState, ValueState};
+pub use process::states::{
+    AggregatingState, ExpiringStates, ListState, MapState, ReducingState, Ttl, ValueState,
+};
 pub use process::{
     ProcessContext, ProcessFunction, ProcessStream, RecordContext, StateDeclarations,
 };

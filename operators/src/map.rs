@@ -47,7 +47,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     ) -> KeyedStream<K, U> {
         let keyed = self.stream.with_partition(Partition::Forward);
         let mapped = keyed.map(move |Keyed { key, value }| Keyed { key, value: f(value) });
-        KeyedStream { stream: mapped.with_partition(self.stream.partition) }
+        KeyedStream { stream: mapped.over_exchange(self.stream.partition) }
     }
 }
 

@@ -51,7 +51,7 @@ impl<T: Data> Stream<T> {
 
     /// An operator behind an edge of this kind that passes records on.
     fn exchanged(&self, partition: Partition, spec: OperatorSpec) -> Stream<T> {
-        self.job.operator(&self.with_partition(partition), spec, Union::new)
+        self.job.operator(&self.over_exchange(partition), spec, Union::new)
     }
 }
 

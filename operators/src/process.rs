@@ -1,8 +1,9 @@
 //! `process`: a user's function with keyed state and timers.
 //!
 //! A function has one state per key that is simply there (`type State`), as many named ones as it
-//! declares ([`StateDeclarations`]: values, lists, maps, reducing and aggregating state), timers in
-//! event time and in processing time, a main and a side output.
+//! declares ([`StateDeclarations`]: values, lists, maps, reducing and aggregating state, each kept
+//! for good or for a [time to live](crate::Ttl)), timers in event time and in processing time, a
+//! main and a side output.
 //!
 //! ```
 //! use thalweg_engine::{EventTime, Result};
@@ -248,6 +249,8 @@ fn declaration<K: Key, P>(
     let function = Arc::new(declare(&mut declarations));
     let (declared, problems) = declarations.finish();
     spec.problems.extend(problems);
+    spec.needs_event_time |= declared.needs_event_time;
+    spec.note = declared.note();
     (function, declared)
 }
 

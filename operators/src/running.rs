@@ -4,13 +4,12 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use thalweg_engine::graph::OperatorSpec;
-use thalweg_engine::state::{OperatorState, Table, TableId};
 use thalweg_engine::{
-    Batch, Context, Data, EachTable, Error, Key, OpenContext, Operator, Outputs, Result,
-    SnapshotContext,
+    Batch, Context, Data, EachTable, Key, OpenContext, Operator, Outputs, Result, SnapshotContext,
 };
 
 use crate::aggregate::{Aggregate, Reduce};
+use crate::keyed_table::KeyedTable;
 use crate::stream::{Keyed, KeyedStream, Stream};
 
 impl<K: Key, T: Data> KeyedStream<K, T> {
@@ -26,10 +25,12 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         // Which intermediate results there are depends on the order of the records.
         spec.level = self.level_of_order();
         spec.problems.extend(aggregate.problems());
+        let note = "keeps a value for every key for good; a window gives it an end";
+        spec.note = Some(note.to_owned());
         let aggregate = Arc::new(aggregate);
         self.stream.job.operator(&self.stream, spec, move || RunningAggregate::<K, T, A> {
             aggregate: aggregate.clone(),
-            state: None,
+            state: KeyedTable::new(),
         })
     }
 
@@ -46,15 +47,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
 
 struct RunningAggregate<K, T, A: Aggregate<T>> {
     aggregate: Arc<A>,
-    state: Option<(OperatorState, Table<K, A::Accumulator>)>,
-}
-
-const ACCUMULATORS: TableId = TableId(0);
-
-impl<K: Key, T: Data, A: Aggregate<T>> RunningAggregate<K, T, A> {
-    fn state(&mut self) -> Result<&mut (OperatorState, Table<K, A::Accumulator>)> {
-        self.state.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))
-    }
+    state: KeyedTable<K, A::Accumulator>,
 }
 
 impl<K: Key, T: Data, A: Aggregate<T>> Operator for RunningAggregate<K, T, A> {
@@ -63,11 +56,7 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for RunningAggregate<K, T, A> {
     type Side = ();
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        let mut state = context.open_state()?;
-        let mut table = state.table(ACCUMULATORS);
-        state.restore(context.restored, &mut |key, value| table.restore_entry(&key, value))?;
-        self.state = Some((state, table));
-        Ok(())
+        self.state.open(context)
     }
 
     fn process(
@@ -77,7 +66,7 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for RunningAggregate<K, T, A> {
         _context: &mut Context<'_>,
     ) -> Result<()> {
         let aggregate = self.aggregate.clone();
-        let (_, table) = self.state()?;
+        let table = self.state.table()?;
         let values = &input.values;
         out.main.values.reserve(values.len());
         table.update_batch(
@@ -97,15 +86,11 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for RunningAggregate<K, T, A> {
     }
 
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
-        let (state, table) = self.state()?;
-        let mut snapshot = state.begin_snapshot();
-        table.snapshot_into(&mut snapshot)?;
-        context.put_state(state.finish_snapshot(snapshot));
-        Ok(())
+        self.state.snapshot(context)
     }
 
     fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
-        Ok(f(&mut self.state()?.1)?)
+        self.state.each_table(f)
     }
 }
 
@@ -117,7 +102,7 @@ mod tests {
     use thalweg_engine::state::hash_key;
     use thalweg_engine::testing::{Input, verify_operator};
 
-    use super::{Keyed, RunningAggregate};
+    use super::{Keyed, KeyedTable, RunningAggregate};
     use crate::aggregate::Count;
 
     #[test]
@@ -126,7 +111,10 @@ mod tests {
             |n: u32| Input::Record(Keyed { key: n % 5, value: n }, EventTime::from_millis(0), None);
         let script: Vec<_> = (0..50).map(record).collect();
         let given = verify_operator(
-            || RunningAggregate::<u32, u32, Count> { aggregate: Arc::new(Count), state: None },
+            || RunningAggregate::<u32, u32, Count> {
+                aggregate: Arc::new(Count),
+                state: KeyedTable::new(),
+            },
             Some(&|keyed: &Keyed<u32, u32>| hash_key(&keyed.key).expect("a number has a hash")),
             &script,
         )

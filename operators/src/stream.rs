@@ -118,7 +118,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let Stream { partition, .. } = self.stream;
         let keyed = self.stream.with_partition(Partition::Forward);
         let tag = move |Keyed { key, value }| Keyed { key, value: tag(value) };
-        keyed.map(tag).with_partition(partition)
+        keyed.map(tag).over_exchange(partition)
     }
 }
 

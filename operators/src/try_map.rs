@@ -14,6 +14,7 @@
 //! numbers.errors().map(|failed| (failed.record, failed.error)).sink("failed", failed_out);
 //! ```
 
+use std::any::Any;
 use std::fmt::Display;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -35,7 +36,10 @@ use crate::stream::Stream;
 /// one that failed the job.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum OnError {
-    /// The job fails, with the error's text.
+    /// The job fails, with the error's text; its restart policy says whether it is started again,
+    /// unless the same record fails each time. A function that knows better returns an [`Error`]:
+    /// one that is [`fatal`](Error::fatal) where starting again cannot help, one that is
+    /// [`unavailable`](Error::unavailable) where it was not the record's fault.
     #[default]
     Fail,
     /// The record is skipped and counted.
@@ -257,10 +261,15 @@ where
                     out.main.fill_columns(before, input, taken, mark);
                 }
                 (Err((_, error)), Last::Fail) => {
-                    return Err(Error::user(format!(
+                    let failed = Error::user(format!(
                         "the function failed: {error}; if such records may be passed over, say so \
                          with `OnError`"
-                    )));
+                    ));
+                    let said = (&error as &dyn Any).downcast_ref::<Error>();
+                    return Err(match said {
+                        Some(said) => failed.retried_as(said),
+                        None => failed,
+                    });
                 }
                 (Err((Some(record), error)), Last::DeadLetter) => {
                     let time = input.times.get(taken).copied();

@@ -226,7 +226,7 @@ impl<K: Key, T: Data, W: WindowAssigner> WindowedStream<K, T, W> {
         let combined = self.stream.job.operator(&records, spec, move || {
             Combiner::<K, T, A, W>::new(&assigner, aggregate.clone(), lateness)
         });
-        Some(combined.with_partition(self.stream.partition))
+        Some(combined.over_exchange(self.stream.partition))
     }
 
     /// Combines the records of each key and window two by two, in order of arrival.

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::process::{Flights, RECORDS, data};
+use crate::process::{Flights, RECORDS, data, wait_until};
 use crate::reference::rows;
 
 fn flights_with(input: &Path) -> Flights {
@@ -91,6 +91,8 @@ fn options_that_are_none() {
     for (arguments, text) in [
         (&["--parallelism", "0"][..], "parallelism must be 1 to 128"),
         (&["--checkpoint-interval", "1s"], "needs a checkpoint directory"),
+        (&["--restart", "fixed:3,1s"], "a restart policy needs a checkpoint directory"),
+        (&["--restart", "fixed:0,1s", "--checkpoint-dir", "x"], "must have one attempt at least"),
         (&["--workers", "0"], "workers must be 1 to 256"),
         (&["--key-groups", "0"], "key groups must be 1 to 32768"),
     ] {
@@ -101,6 +103,7 @@ fn options_that_are_none() {
         (&["--checkpoint-interval", "5"], "as in 100ms, 4s, 5m, 1h"),
         (&["--restore", "oldest"], "`latest`, `none` or the number"),
         (&["--state", "disk"], "`memory` or `rocksdb`"),
+        (&["--restart", "always"], "`fixed:3,10s`"),
         (&["--log", "much"], "off, error, warn, info, debug or trace"),
         (&["--rate", "0"], "--rate"),
     ] {
@@ -137,7 +140,7 @@ fn a_full_disk_under_the_output_or_the_checkpoints() {
         return;
     };
     let out = disk.0.path().join("out").display().to_string();
-    let flights = Flights::with_checkpoints(&[]);
+    let flights = Flights::with_checkpoints(&["--restart", "none"]);
     let mut command = flights.command();
     let arguments: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
     // The output is the second argument.
@@ -153,9 +156,34 @@ fn a_full_disk_under_the_output_or_the_checkpoints() {
     fs::write(&filler, vec![0; (1 << 20) - 4 * 4_096]).expect("almost fills the disk");
     let checkpoints = disk.0.path().join("checkpoints").display().to_string();
     let flights =
-        Flights::new(&["--checkpoint-dir", &checkpoints, "--checkpoint-interval", "50ms"]);
+        Flights::new(&["--checkpoint-dir", &checkpoints, "--checkpoint-interval", "50ms"])
+            .with_more(&["--restart", "none"]);
     flights.run().expect_error(1, &["no space left", "start again", "intact"]);
     fs::remove_file(filler).expect("can be removed");
     flights.run().expect_success();
+    flights.check_conservation();
+}
+
+#[test]
+fn a_full_disk_is_waited_for() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: mounting a small file system needs root");
+        return;
+    };
+    let filler = disk.0.path().join("filler");
+    fs::write(&filler, vec![0; (1 << 20) - 4 * 4_096]).expect("almost fills the disk");
+    let checkpoints = disk.0.path().join("checkpoints").display().to_string();
+    let flights =
+        Flights::new(&["--checkpoint-dir", &checkpoints, "--checkpoint-interval", "50ms"])
+            .with_more(&["--restart", "fixed:1000,20ms"]);
+    let mut command = flights.command();
+    let said = flights.directory.path().join("said");
+    command.stdout(Stdio::null()).stderr(fs::File::create(&said).expect("can be created"));
+    let mut child = command.spawn().expect("the job starts");
+    let says = |text: &str| fs::read_to_string(&said).expect("can be read").contains(text);
+    wait_until("a second restart", || says("restart 2 in 20 ms from "));
+    fs::remove_file(filler).expect("can be removed");
+    assert!(child.wait().expect("ends").success());
+    assert!(says("no space left") && says("flights: finished in") && says("restarts"));
     flights.check_conservation();
 }

@@ -9,14 +9,15 @@ use std::process::Command;
 use crate::process::{Ended, Flights, checkpoint_numbers, example, signal, wait_until};
 use crate::reference::{expected, parse, rows};
 
-/// Everything below a directory, with contents; the lock, which names the last process, apart.
+/// Everything below a directory, with contents; the lock and the epochs, which name the last
+/// processes, apart.
 fn tree(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
-        if path.is_dir() {
+        if path.is_dir() && !path.ends_with("epochs") {
             files.extend(tree(&path));
-        } else if !path.ends_with("LOCK") {
+        } else if path.is_file() && !path.ends_with("LOCK") {
             files.insert(path.clone(), fs::read(&path).expect("a file"));
         }
     }
@@ -100,12 +101,16 @@ fn damage_anywhere_in_a_checkpoint_is_found_and_nothing_is_lost() {
     let flights = Flights::with_checkpoints(&["--rate", "100000"]);
     stop_midway(&flights, "INT");
     let newest = *checkpoint_numbers(&flights.checkpoints()).last().expect("has some");
-    let directory = flights.checkpoints().join(format!("checkpoints/{newest:010}"));
+    let manifest = flights.checkpoints().join(format!("checkpoints/{newest:010}/manifest"));
     let before = tree(flights.directory.path());
-    // The mark that all is committed is an empty file: there is nothing to damage.
-    let files = tree(&directory).into_keys().filter(|file| !file.ends_with("committed"));
-    let files: Vec<PathBuf> = files.collect();
-    assert!(files.iter().any(|file| file.ends_with("manifest")) && files.len() > 1, "{files:?}");
+    // All files of state that it names, and itself.
+    let text = fs::read_to_string(&manifest).expect("is text");
+    let named = tree(&flights.checkpoints().join("files")).into_keys().filter(|file| {
+        let name = file.file_name().and_then(|name| name.to_str()).expect("is text");
+        text.contains(&format!("\"name\":\"{name}\""))
+    });
+    let files: Vec<PathBuf> = named.chain([manifest]).collect();
+    assert!(files.len() > 1, "{files:?}");
     for file in files {
         let bytes = fs::read(&file).expect("a file");
         let mut changed = bytes.clone();

@@ -26,6 +26,7 @@ fn killed_and_started_again_it_gives_the_same_result() {
     for arguments in [
         &["--parallelism", "2", "--rate", "130000"][..],
         &["--parallelism", "3", "--rate", "130000", "--state", "rocksdb", "--memory", "1MiB"],
+        &["--parallelism", "2", "--rate", "130000", "--unaligned-after", "0s"],
     ] {
         let flights = Flights::with_checkpoints(arguments);
         kill_repeatedly(&flights);

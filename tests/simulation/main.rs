@@ -3,6 +3,8 @@
 //! * `windowed.rs`: windows, windows behind windows, a process function; random seeds.
 //! * `joins.rs`: all joins, windows behind joins, a join behind windows; random seeds.
 //! * `process.rs`: process functions of all kinds, broadcast rules.
+//! * `failures.rs`: user functions that fail by chance; random seeds.
+//! * `unaligned.rs`: slow operators and barriers that do not wait; at-least-once mode.
 //! * `planted.rs`: known mistakes that the suite must find (feature `planted-bugs`).
 //! * `regressions.rs`: seeds that have failed once, and why.
 //!
@@ -10,12 +12,14 @@
 //! `THALWEG_SEEDS=1000000 cargo test --release --test simulation ten_thousand -- --nocapture`.
 
 mod data;
+mod failures;
 mod joins;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod process;
 mod reference;
 mod regressions;
+mod unaligned;
 mod windowed;
 
 /// The first seed and the number of seeds to run: `default` from 0, or what the environment says.

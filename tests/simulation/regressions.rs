@@ -157,3 +157,16 @@ fn a_selective_filter_does_not_hold_the_watermark_back() {
     let seen = seen.load(Ordering::Relaxed);
     assert!(seen > 0 && seen < RECORDS / 2, "the last result came after {seen} records");
 }
+
+/// Records were on their way to key groups that had no state, and after a restart one subtask had
+/// these and others. How far the others had come was taken to hold for all: the windows of the
+/// records on their way were not given out.
+#[test]
+fn key_groups_without_state_have_not_come_as_far_as_others() {
+    for (seed, after) in [(11_497, 5), (34_032, 2), (37_090, 14), (39_857, 19), (42_153, 16)] {
+        let plan = SimPlan { unaligned_after_ms: Some(after), ..SimPlan::from_seed(seed) };
+        if let Err(message) = crate::windowed::run_plan(seed, Simulation::with_plan(plan)) {
+            panic!("{message}");
+        }
+    }
+}

@@ -149,7 +149,7 @@ pub(crate) fn run_seed(seed: u64) -> Result<SimReport, String> {
     run_plan(seed, Simulation::new(seed))
 }
 
-fn run_plan(seed: u64, simulation: Simulation) -> Result<SimReport, String> {
+pub(crate) fn run_plan(seed: u64, simulation: Simulation) -> Result<SimReport, String> {
     let mut random = Random::new(seed.wrapping_mul(0x0001_0000_01b3));
     let kind = WindowKind::random(&mut random);
     let splits = clicks(&mut random, 5);
@@ -213,7 +213,7 @@ const SEEDS: u64 = 10_000;
 #[test]
 fn ten_thousand_seeds_agree_with_the_sequential_reference() {
     let (first, count) = crate::seeds(SEEDS);
-    let mut sums = (0, 0, 0, 0, 0);
+    let mut sums = (0, 0, 0, 0, 0, 0);
     let mut failures = Vec::new();
     for seed in first..first + count {
         match run_seed(seed) {
@@ -223,6 +223,7 @@ fn ten_thousand_seeds_agree_with_the_sequential_reference() {
                 sums.2 += report.checkpoints;
                 sums.3 += report.aborted;
                 sums.4 += u64::from(report.stops);
+                sums.5 += report.in_flight_restored;
             }
             Err(message) => failures.push(message),
         }
@@ -231,9 +232,11 @@ fn ten_thousand_seeds_agree_with_the_sequential_reference() {
         }
     }
     println!(
-        "{count} seeds from {first}: {} steps, {} restarts ({} stops), {} checkpoints, {} given up",
-        sums.0, sums.1, sums.4, sums.2, sums.3
+        "{count} seeds from {first}: {} steps, {} restarts ({} stops), {} checkpoints, {} given up, \
+         {} times records on their way were restored",
+        sums.0, sums.1, sums.4, sums.2, sums.3, sums.5
     );
+    assert!(sums.5 * 20 > sums.1, "hardly any restart finds records on their way");
     assert!(failures.is_empty(), "{} seeds failed:\n{}", failures.len(), failures.join("\n"));
 }
 

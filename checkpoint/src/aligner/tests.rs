@@ -1,9 +1,10 @@
 //! Tests of the alignment: its rules one by one, then random barriers and aborts against them.
 
 use super::{Aligner, AlignerError, Alignment};
-use crate::{BarrierKind, CheckpointId};
+use crate::{BarrierKind, CheckpointId, CheckpointMode};
 
 const KIND: BarrierKind = BarrierKind::Checkpoint;
+const MODE: CheckpointMode = CheckpointMode::ExactlyOnce;
 
 fn aligned(id: u64) -> Result<Alignment, AlignerError> {
     Ok(Alignment::Aligned { id: CheckpointId(id), kind: KIND })
@@ -19,7 +20,7 @@ fn blocked(aligner: &Aligner) -> Vec<usize> {
 
 #[test]
 fn channels_wait_for_the_slowest() {
-    let mut aligner = Aligner::new(3);
+    let mut aligner = Aligner::new(3, MODE);
     assert_eq!(barrier(&mut aligner, 1, 4), Ok(Alignment::Waiting));
     assert_eq!(barrier(&mut aligner, 0, 4), Ok(Alignment::Waiting));
     assert_eq!((blocked(&aligner), aligner.current()), (vec![0, 1], Some(CheckpointId(4))));
@@ -29,14 +30,14 @@ fn channels_wait_for_the_slowest() {
 
 #[test]
 fn one_channel_aligns_at_once() {
-    let mut aligner = Aligner::new(1);
+    let mut aligner = Aligner::new(1, MODE);
     assert_eq!(barrier(&mut aligner, 0, 1), aligned(1));
     assert_eq!(barrier(&mut aligner, 0, 3), aligned(3));
 }
 
 #[test]
 fn a_newer_barrier_gives_up_the_older_alignment() {
-    let mut aligner = Aligner::new(3);
+    let mut aligner = Aligner::new(3, MODE);
     assert_eq!(barrier(&mut aligner, 0, 1), Ok(Alignment::Waiting));
     assert_eq!(barrier(&mut aligner, 1, 2), Ok(Alignment::Released));
     assert_eq!(blocked(&aligner), [1]);
@@ -48,7 +49,7 @@ fn a_newer_barrier_gives_up_the_older_alignment() {
 
 #[test]
 fn an_older_barrier_never_replaces_a_newer_alignment() {
-    let mut aligner = Aligner::new(2);
+    let mut aligner = Aligner::new(2, MODE);
     assert_eq!(barrier(&mut aligner, 0, 7), Ok(Alignment::Waiting));
     assert_eq!(barrier(&mut aligner, 1, 6), Ok(Alignment::Ignored));
     assert_eq!(aligner.current(), Some(CheckpointId(7)));
@@ -58,7 +59,7 @@ fn an_older_barrier_never_replaces_a_newer_alignment() {
 #[test]
 fn an_abort_releases_its_own_alignment_and_older_ones() {
     for abort in [5, 6] {
-        let mut aligner = Aligner::new(2);
+        let mut aligner = Aligner::new(2, MODE);
         assert_eq!(barrier(&mut aligner, 0, 5), Ok(Alignment::Waiting));
         assert_eq!(aligner.handle_abort(CheckpointId(4)), Alignment::Ignored);
         assert_eq!(aligner.handle_abort(CheckpointId(abort)), Alignment::Released);
@@ -70,7 +71,7 @@ fn an_abort_releases_its_own_alignment_and_older_ones() {
 
 #[test]
 fn an_abort_may_come_before_its_barriers() {
-    let mut aligner = Aligner::new(2);
+    let mut aligner = Aligner::new(2, MODE);
     assert_eq!(aligner.handle_abort(CheckpointId(3)), Alignment::Ignored);
     // A late and older abort must not make the machine forget the newer one.
     assert_eq!(aligner.handle_abort(CheckpointId(2)), Alignment::Ignored);
@@ -81,7 +82,7 @@ fn an_abort_may_come_before_its_barriers() {
 
 #[test]
 fn impossible_barriers_are_errors() {
-    let mut aligner = Aligner::new(2);
+    let mut aligner = Aligner::new(2, MODE);
     assert_eq!(barrier(&mut aligner, 0, 5), Ok(Alignment::Waiting));
     for id in [5, 4] {
         let error =
@@ -92,6 +93,55 @@ fn impossible_barriers_are_errors() {
     assert_eq!(barrier(&mut aligner, 2, 5), Err(error));
     let error = aligner.handle_barrier(1, CheckpointId(5), BarrierKind::Final);
     assert!(matches!(error, Err(AlignerError::KindDiffers { .. })), "{error:?}");
+}
+
+#[test]
+fn at_least_once_no_channel_waits() {
+    let mut aligner = Aligner::new(3, CheckpointMode::AtLeastOnce);
+    assert_eq!(barrier(&mut aligner, 1, 4), Ok(Alignment::Waiting));
+    assert_eq!(barrier(&mut aligner, 0, 4), Ok(Alignment::Waiting));
+    assert_eq!((blocked(&aligner), aligner.current()), (vec![], Some(CheckpointId(4))));
+    // A channel that was read on may bring the next barrier before the last one the first.
+    assert_eq!(barrier(&mut aligner, 0, 5), Ok(Alignment::Released));
+    assert_eq!(barrier(&mut aligner, 2, 4), Ok(Alignment::Ignored));
+    assert_eq!(barrier(&mut aligner, 1, 5), Ok(Alignment::Waiting));
+    assert_eq!(barrier(&mut aligner, 2, 5), aligned(5));
+}
+
+fn recorded(aligner: &Aligner) -> Vec<usize> {
+    (0..aligner.last.len()).filter(|channel| aligner.is_recorded(*channel)).collect()
+}
+
+#[test]
+fn an_early_cut_records_the_channels_that_are_missing() {
+    let mut aligner = Aligner::new(3, MODE);
+    assert_eq!(barrier(&mut aligner, 1, 4), Ok(Alignment::Waiting));
+    assert!(aligner.cut_early(CheckpointId(4)));
+    assert_eq!((blocked(&aligner), recorded(&aligner)), (vec![], vec![0, 2]));
+    assert_eq!(barrier(&mut aligner, 0, 4), Ok(Alignment::Waiting));
+    assert_eq!((recorded(&aligner), aligner.recording()), (vec![2], Some(CheckpointId(4))));
+    assert_eq!(barrier(&mut aligner, 2, 4), Ok(Alignment::Recorded { id: CheckpointId(4) }));
+    assert_eq!((recorded(&aligner), aligner.recording()), (vec![], None));
+    assert!(!aligner.cut_early(CheckpointId(4)), "it has ended");
+}
+
+#[test]
+fn an_early_cut_may_come_before_all_barriers_and_gives_up_older_ones() {
+    let mut aligner = Aligner::new(2, MODE);
+    assert_eq!(barrier(&mut aligner, 0, 1), Ok(Alignment::Waiting));
+    assert!(aligner.cut_early(CheckpointId(2)));
+    assert_eq!(recorded(&aligner), [0, 1]);
+    assert_eq!(barrier(&mut aligner, 1, 1), Ok(Alignment::Ignored));
+    assert_eq!(barrier(&mut aligner, 1, 2), Ok(Alignment::Waiting));
+    // A newer barrier gives the recording up, and is waited for as usual.
+    assert_eq!(barrier(&mut aligner, 0, 3), Ok(Alignment::Released));
+    assert_eq!((aligner.recording(), blocked(&aligner)), (None, vec![0]));
+    assert!(!aligner.cut_early(CheckpointId(2)), "a newer one is under way");
+    assert!(aligner.cut_early(CheckpointId(3)));
+    assert_eq!(recorded(&aligner), [1]);
+    assert_eq!(aligner.handle_abort(CheckpointId(3)), Alignment::Released);
+    assert_eq!(barrier(&mut aligner, 1, 3), Ok(Alignment::Ignored));
+    assert_eq!((recorded(&aligner), blocked(&aligner)), (vec![], vec![]));
 }
 
 /// Random interleavings: every channel delivers an increasing selection of ids, aborts come at any
@@ -108,7 +158,7 @@ fn random_barriers_follow_the_rules() {
 fn explore(seed: u64) -> u64 {
     let mut random = crate::random::Random::new(seed);
     let channels = 1 + random.below(4) as usize;
-    let mut aligner = Aligner::new(channels);
+    let mut aligner = Aligner::new(channels, MODE);
     let mut next = vec![1_u64; channels];
     let (mut ended, mut last_aligned, mut alignments) = (0_u64, 0_u64, 0_u64);
     for _ in 0..120 {
@@ -145,7 +195,7 @@ fn explore(seed: u64) -> u64 {
             }
             Alignment::Released => assert!(gives_up, "seed {seed}"),
             Alignment::Waiting => assert!(!gives_up && channels > 1, "seed {seed}"),
-            Alignment::Ignored => panic!("seed {seed}: barrier {id} ignored"),
+            other => panic!("seed {seed}: barrier {id} gave {other:?}"),
         }
         let expected_blocked =
             if matches!(answer, Alignment::Aligned { .. }) { 0 } else { arrived };

@@ -9,6 +9,9 @@ pub struct CoordinatorConfig {
     pub interval_ms: Option<i64>,
     /// A checkpoint that takes longer is aborted.
     pub timeout_ms: i64,
+    /// When a checkpoint has taken this long, subtasks that have not answered are told to take
+    /// their snapshots without waiting for barriers; none: never.
+    pub unaligned_after_ms: Option<i64>,
     /// After this time without an answer a message is sent again; base of the pause after failures.
     pub resend_ms: i64,
     /// All subtasks; each has to acknowledge.
@@ -42,6 +45,15 @@ pub enum Command {
         id: CheckpointId,
         /// Its kind.
         kind: BarrierKind,
+    },
+    /// Tell a subtask to take its snapshot of this checkpoint at once and to record what its
+    /// channels deliver up to their barriers ([`crate::Aligner::cut_early`]). It may be told
+    /// twice, and too late.
+    Hurry {
+        /// The subtask.
+        subtask: SubtaskId,
+        /// The checkpoint, of kind [`BarrierKind::Checkpoint`].
+        id: CheckpointId,
     },
     /// Tell all subtasks that this checkpoint, and every older one, is given up.
     Abort {

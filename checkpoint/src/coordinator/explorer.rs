@@ -69,6 +69,7 @@ impl World {
         let config = CoordinatorConfig {
             interval_ms: random.chance(80).then(|| 20 + random.below(300) as i64),
             timeout_ms: 200 + random.below(2_000) as i64,
+            unaligned_after_ms: random.chance(50).then(|| random.below(200) as i64),
             resend_ms: 40 + random.below(100) as i64,
             subtasks: all.map(|(task, index)| SubtaskId { task, index }).collect(),
             sources: sources.map(|(task, index)| SubtaskId { task, index }).collect(),
@@ -141,6 +142,7 @@ impl World {
                 self.outside.greatest_id = self.outside.greatest_id.max(id);
                 self.down.push((subtask, Down::Trigger(id, kind)));
             }
+            Command::Hurry { subtask, id } => self.down.push((subtask, Down::Hurry(id))),
             Command::Abort { id } => self.tell_all(Down::Abort(id)),
             Command::Completed { id } => self.tell_all(Down::Completed(id)),
             other => self.driver.push_back(other),

@@ -30,6 +30,8 @@ pub(super) struct Pending {
     pub(super) started: i64,
     /// When sources that have not answered are told again.
     pub(super) resend_at: i64,
+    /// When subtasks that have not answered are told (again) to hurry; none: never.
+    pub(super) hurry_at: Option<i64>,
     /// What each subtask handed over; none while it is missing.
     answers: BTreeMap<SubtaskId, Option<SubtaskSnapshot>>,
 }
@@ -37,7 +39,7 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn new(id: CheckpointId, kind: BarrierKind, expected: &[SubtaskId]) -> Self {
         let answers = expected.iter().map(|subtask| (*subtask, None)).collect();
-        Self { id, kind, started: 0, resend_at: 0, answers }
+        Self { id, kind, started: 0, resend_at: 0, hurry_at: None, answers }
     }
 
     /// Takes an answer; the second of a subtask and those of unknown ones are ignored.
@@ -50,6 +52,11 @@ impl Pending {
     /// Whether the subtask takes part and has not answered.
     pub(super) fn is_missing(&self, subtask: SubtaskId) -> bool {
         matches!(self.answers.get(&subtask), Some(None))
+    }
+
+    /// The subtasks that have not answered.
+    pub(super) fn missing(&self) -> impl Iterator<Item = SubtaskId> {
+        self.answers.iter().filter(|(_, answer)| answer.is_none()).map(|(subtask, _)| *subtask)
     }
 
     /// Whether every subtask has answered.

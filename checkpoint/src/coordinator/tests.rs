@@ -12,6 +12,7 @@ fn config() -> CoordinatorConfig {
     CoordinatorConfig {
         interval_ms: Some(1_000),
         timeout_ms: 500,
+        unaligned_after_ms: None,
         resend_ms: 100,
         subtasks: vec![SINK, SOURCE],
         sources: vec![SOURCE],
@@ -117,6 +118,31 @@ fn sources_that_do_not_answer_are_told_again_and_then_given_up() {
     collect(&mut coordinator, 2_003, 2, 2, &[2]);
     coordinator.handle_published(2_004, CheckpointId(2));
     assert_eq!(coordinator.consecutive_failures(), 0);
+}
+
+#[test]
+fn subtasks_are_hurried_when_a_checkpoint_takes_long_but_not_at_the_end() {
+    let mut coordinator = start(CoordinatorConfig { unaligned_after_ms: Some(30), ..config() });
+    coordinator.handle_tick(1_000);
+    assert_eq!(commands(&mut coordinator), [trigger(1, BarrierKind::Checkpoint)]);
+    assert_eq!(coordinator.next_deadline(), Some(1_030));
+    ack(&mut coordinator, 1_010, SOURCE, 1, None);
+    coordinator.handle_tick(1_030);
+    let hurry = Command::Hurry { subtask: SINK, id: CheckpointId(1) };
+    assert_eq!(commands(&mut coordinator), std::slice::from_ref(&hurry), "the source has answered");
+    coordinator.handle_tick(1_129);
+    assert_eq!(commands(&mut coordinator), []);
+    coordinator.handle_tick(1_130);
+    assert_eq!(commands(&mut coordinator), [hurry], "told again");
+    ack(&mut coordinator, 1_140, SINK, 1, None);
+    let _ = commands(&mut coordinator);
+    coordinator.handle_published(1_150, CheckpointId(1));
+    let _ = commands(&mut coordinator);
+    coordinator.handle_committed(1_150, CheckpointId(1));
+    coordinator.handle_stop_request(1_200);
+    assert_eq!(commands(&mut coordinator), [trigger(2, BarrierKind::Stop)]);
+    coordinator.handle_tick(1_290);
+    assert_eq!(commands(&mut coordinator), []);
 }
 
 #[test]

@@ -59,6 +59,12 @@ impl Disk {
         Self { system, poisoned: None }
     }
 
+    /// Forgets an earlier failure. For a caller that has given up all that it wrote since its last
+    /// successful sync.
+    pub(super) fn forget_failure(&mut self) {
+        self.poisoned = None;
+    }
+
     fn check(&self) -> Result<()> {
         match &self.poisoned {
             None => Ok(()),

@@ -38,6 +38,7 @@ pub(crate) fn manifest() -> Manifest {
         key_group_count: 128,
         parallelism: 3,
         finished: false,
+        at_least_once: false,
         operators: vec![OperatorRecord {
             name: "count".into(),
             kind: "aggregate".into(),

@@ -107,6 +107,10 @@ impl Objects for Map {
         Ok(())
     }
 
+    fn recover(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     fn work_directory(&self) -> Option<&Path> {
         None
     }

@@ -72,6 +72,13 @@ impl Files {
         Self { epoch, written: 0, publications: 0, known, packs }
     }
 
+    /// Forgets all but those that were found.
+    pub(super) fn reset(&mut self, found: &[(String, u64)]) {
+        self.packs.clear();
+        self.known.clear();
+        found.iter().for_each(|(name, bytes)| self.remember(name, *bytes));
+    }
+
     /// A name that was never used.
     pub(super) fn new_name(&mut self, id: CheckpointId, name: &str) -> String {
         let Self { epoch, written, .. } = self;

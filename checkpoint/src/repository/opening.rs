@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::objects::Objects;
 use crate::{CheckpointId, Error, Manifest, Result};
 
+use super::epochs::{self, Epochs};
 use super::files::{self, Files};
 use super::{CHECKPOINTS, MANIFEST, Published, Repository, StoreOptions};
-use super::{epochs, folder_of, manifest_key, parse_key};
+use super::{folder_of, manifest_key, parse_key};
 
 /// What lies in the folder `checkpoints`.
 struct Found {
@@ -39,9 +40,9 @@ impl Found {
     }
 
     /// Takes out what is void.
-    fn without_void(mut self, claims: &[epochs::Claim]) -> Self {
+    fn remove_void(&mut self, epochs: &Epochs) {
         self.published.retain(|id, published| {
-            let is_void = epochs::is_void(claims, published.epoch, *id);
+            let is_void = epochs.is_void(published.epoch, *id);
             if is_void {
                 tracing::warn!(
                     checkpoint = id.0,
@@ -50,13 +51,10 @@ impl Found {
             }
             !is_void
         });
-        self
     }
 
-    fn newest(&self, claims: &[epochs::Claim]) -> CheckpointId {
-        let valid = self.published.iter().rev();
-        let mut valid = valid.filter(|(id, one)| !epochs::is_void(claims, one.epoch, **id));
-        valid.next().map(|(id, _)| *id).unwrap_or_default()
+    fn newest(&self) -> CheckpointId {
+        self.published.last_key_value().map(|(id, _)| *id).unwrap_or_default()
     }
 }
 
@@ -100,22 +98,17 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// They belong to another job, or the place cannot be read and written. A damaged checkpoint is
-    /// not an error here but in [`crate::CheckpointStore::latest`].
+    /// They belong to another job, the place cannot be read and written, or another process has
+    /// taken over at once. A damaged checkpoint is not an error here but in
+    /// [`crate::CheckpointStore::latest`].
     pub(crate) fn open(mut objects: Box<dyn Objects>, options: &StoreOptions) -> Result<Self> {
+        // Nothing is changed before they are known to be this job's.
+        Found::read(&*objects, &options.job)?;
+        let (epoch, epochs) = Epochs::claim(&mut *objects, &options.owner)?;
         let mut found = Found::read(&*objects, &options.job)?;
-        let (claims, own) = loop {
-            let claims = epochs::read_claims(&*objects)?;
-            let newest = found.newest(&claims);
-            let own = epochs::claim(&mut *objects, &claims, newest, &options.owner)?;
-            let seen = std::mem::replace(&mut found, Found::read(&*objects, &options.job)?);
-            // E2
-            if let Some(own) = own.filter(|_| seen.published.keys().eq(found.published.keys())) {
-                break (claims, own);
-            }
-        };
         let mut next_id = found.greatest().unwrap_or_default().next();
-        let found = found.without_void(&claims);
+        found.remove_void(&epochs);
+        epochs::note_start(&mut *objects, epoch, found.newest())?;
         let listed = objects.list(files::FOLDER)?;
         let names = listed.iter().filter_map(|(key, bytes)| {
             let name = key.strip_prefix(files::FOLDER)?.strip_prefix('/')?;
@@ -127,15 +120,32 @@ impl Repository {
         let mut store = Self {
             objects,
             job: options.job.clone(),
-            epoch: own.epoch,
-            old_epochs: claims.iter().map(|claim| claim.epoch).collect(),
-            files: Files::new(own.epoch, names.iter().cloned()),
+            epoch,
+            epochs,
+            files: Files::new(epoch, names.iter().cloned()),
             published: found.published,
             next_id,
             successor: None,
         };
         store.clean(&names, &found.unfinished)?;
         Ok(store)
+    }
+
+    /// Gives up all that was not published, and finds out what is.
+    pub(super) fn open_again(&mut self) -> Result<()> {
+        self.objects.recover()?;
+        self.look_for_successor()?;
+        let mut found = Found::read(&*self.objects, &self.job)?;
+        found.remove_void(&self.epochs);
+        let listed = self.objects.list(files::FOLDER)?;
+        let names = listed.iter().filter_map(|(key, bytes)| {
+            let name = key.strip_prefix(files::FOLDER)?.strip_prefix('/')?;
+            files::parse_name(name).map(|_| (name.to_owned(), *bytes))
+        });
+        let names: Vec<_> = names.collect();
+        self.files.reset(&names);
+        self.published = found.published;
+        self.clean(&names, &found.unfinished)
     }
 
     /// Deletes what earlier processes did not finish.
@@ -155,7 +165,11 @@ impl Repository {
         }
         let named: BTreeSet<_> =
             self.published.values().flat_map(|one| &one.files).flatten().cloned().collect();
-        for (name, _) in files.iter().filter(|(name, _)| !named.contains(name)) {
+        // E4
+        self.look_for_successor()?;
+        let is_old = |name| files::parse_name(name).is_some_and(|(epoch, _)| epoch < self.epoch);
+        let unnamed = files.iter().map(|(name, _)| name).filter(|name| !named.contains(*name));
+        for name in unnamed.filter(|name| is_old(name)).collect::<Vec<_>>() {
             self.objects.delete(&files::key_of(name))?;
             self.files.forget(name);
         }

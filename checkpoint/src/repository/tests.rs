@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Repository, StoreOptions, files, manifest_key};
 use crate::manifest::sample;
@@ -15,6 +16,7 @@ use crate::{
 
 mod damage;
 mod fencing;
+pub(crate) mod script;
 
 pub(crate) const ID: CheckpointId = CheckpointId(7);
 
@@ -37,6 +39,8 @@ pub(crate) fn everywhere(test: impl Fn(Place<'_>)) {
     test(&|| Box::new(map.clone()));
     let dir = tempfile::tempdir().expect("a scratch directory");
     test(&|| crate::local::tests::unlocked(dir.path()));
+    let store = Arc::new(object_store::memory::InMemory::new());
+    test(&|| crate::remote::tests::bucket(store.clone()));
 }
 
 /// A manifest of these parts, each a run of its own operator.

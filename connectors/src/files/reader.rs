@@ -77,7 +77,12 @@ impl<S> OpenFile<S> {
 
     /// An error at the record that begins here.
     fn error(&self, message: &str) -> String {
-        format!("{} line {}: {message}", self.shown(), self.input.line() + 1)
+        format!("{}: {message}", self.place())
+    }
+
+    /// Where the next record begins.
+    fn place(&self) -> String {
+        format!("{} line {}", self.shown(), self.input.line() + 1)
     }
 
     fn shown(&self) -> String {
@@ -224,7 +229,8 @@ fn pass_over<T, S>(
     message: String,
 ) -> Result<()> {
     if on_malformed == OnMalformed::Fail {
-        return Err(Error::user(open.error(&format!("{message}{ADVICE}"))));
+        // Read again it would be the same.
+        return Err(Error::user(open.error(&format!("{message}{ADVICE}"))).fatal());
     }
     let line = open.input.line() + 1;
     let raw = match frame {
@@ -303,5 +309,16 @@ impl<F: Format> SplitReader<F::Item, DeadLetter> for FileReader<F> {
             _ => self.at.clone(),
         };
         Position::new(at).encode()
+    }
+
+    fn whereabouts(&self) -> Option<String> {
+        match &self.phase {
+            Phase::Reading(open) => Some(open.place()),
+            Phase::Unopened | Phase::Skipping { .. } => {
+                let at = self.at.as_ref()?;
+                Some(format!("{} line {}", at.file, at.line + 1))
+            }
+            Phase::Between | Phase::Failed(_) | Phase::Ended => None,
+        }
     }
 }

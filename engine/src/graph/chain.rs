@@ -9,6 +9,7 @@
 //! it then takes the records as they are.
 
 use petgraph::algo::toposort;
+use thalweg_checkpoint::Manifest;
 
 use super::logical::{Edge, JobGraph, NodeId, Partition, Port};
 use crate::error::{Error, Result};
@@ -87,12 +88,34 @@ fn check_edge(
     )))
 }
 
+/// Whether a checkpoint's plan had left a combiner out, as far as records on their way tell.
+fn was_left_out(graph: &JobGraph, combiner: NodeId, restored: Option<&Manifest>) -> Option<bool> {
+    let (behind, _) = *graph.outputs(combiner).first()?;
+    let subtasks = restored?.subtasks.iter();
+    let mut parts = subtasks.flat_map(|record| &record.snapshot.in_flight);
+    let part = parts.find(|part| part.to == graph.info(behind).name)?;
+    Some(part.from != graph.info(combiner).name)
+}
+
 impl ExecutionPlan {
     /// Cuts `graph` into tasks, with `parallelism` for operators that do not insist on one.
     ///
     /// # Errors
     /// `Bug` if the graph has a cycle.
     pub fn new(graph: &JobGraph, parallelism: usize) -> Result<Self> {
+        Self::resuming(graph, parallelism, None)
+    }
+
+    /// As [`new`](Self::new), for a job that goes on from a checkpoint: where that has records on
+    /// their way to or from a combiner, the combiner is left out if it was then, and only then.
+    ///
+    /// # Errors
+    /// `Bug` if the graph has a cycle.
+    pub fn resuming(
+        graph: &JobGraph,
+        parallelism: usize,
+        restored: Option<&Manifest>,
+    ) -> Result<Self> {
         let order =
             toposort(&graph.graph, None).map_err(|_| Error::bug("the job graph has a cycle"))?;
         let mut order: Vec<NodeId> = order.into_iter().map(NodeId).collect();
@@ -100,7 +123,9 @@ impl ExecutionPlan {
         order.sort_by_key(|node| node.index());
         let wanted = |node| graph.info(node).parallelism.unwrap_or(parallelism);
         let is_left_out = |node: &NodeId| {
-            graph.info(*node).prepares_exchange && (wanted(*node) == 1 || graph.may_be_idle(*node))
+            let is_useless = || wanted(*node) == 1 || graph.may_be_idle(*node);
+            graph.info(*node).prepares_exchange
+                && was_left_out(graph, *node, restored).unwrap_or_else(is_useless)
         };
         let left_out = graph.nodes().filter(is_left_out).collect();
         let mut plan = ExecutionPlan { tasks: Vec::new(), left_out };
@@ -157,7 +182,7 @@ impl ExecutionPlan {
     }
 
     /// The edges into a node, past combiners that are left out.
-    fn inputs(&self, graph: &JobGraph, node: NodeId) -> Vec<(NodeId, Port, Partition)> {
+    pub(crate) fn inputs(&self, graph: &JobGraph, node: NodeId) -> Vec<(NodeId, Port, Partition)> {
         let edges = graph.inputs(node).into_iter();
         let past = |(from, edge): (NodeId, &Edge)| match graph.inputs(from)[..] {
             [(before, into)] if self.left_out.contains(&from) => {

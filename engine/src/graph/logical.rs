@@ -7,9 +7,10 @@ use std::sync::Arc;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
-use thalweg_state::{Element, KeyGroupCount};
+use thalweg_state::{Data, Element, KeyGroupCount};
 
 use crate::channel::Sender;
+use crate::in_flight::{self, WireCodec};
 use crate::operator::Operator;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -116,6 +117,8 @@ pub struct NodeInfo {
     pub level: Level,
     /// What is wrong with how it was declared, for the user who declared it.
     pub problems: Vec<String>,
+    /// What its user should know and may well want, such as state that grows without end.
+    pub note: Option<String>,
 }
 
 impl NodeInfo {
@@ -163,6 +166,9 @@ pub struct OperatorSpec {
     /// What is wrong with how it was declared; reported with its name and line by
     /// [`JobGraph::validate`].
     pub problems: Vec<String>,
+    /// What its user should know and may well want, such as state that grows without end, and what
+    /// would change it; plans for a terminal show it.
+    pub note: Option<String>,
 }
 
 impl OperatorSpec {
@@ -181,6 +187,7 @@ impl OperatorSpec {
             prepares_exchange: false,
             level: Level::D4,
             problems: Vec::new(),
+            note: None,
         }
     }
 
@@ -214,6 +221,8 @@ pub(crate) struct Node {
     /// How it is made where its records come from a combiner.
     pub(crate) make_combined: Option<Make>,
     pub(crate) make_gate: [MakeGate; 2],
+    /// How records of a port are written down, where their type allows it.
+    pub(crate) codecs: [Option<WireCodec>; 2],
 }
 
 pub(crate) struct Edge {
@@ -254,10 +263,17 @@ impl JobGraph {
             prepares_exchange: false,
             level: Level::D4,
             problems: Vec::new(),
+            note: None,
         };
         let make = Make::Source(Arc::new(SourceCell::new(Arc::new(source))));
         let make_gate = [make_gate::<S::Item> as MakeGate, make_gate::<S::Dead>];
-        NodeId(self.graph.add_node(Node { info, make, make_combined: None, make_gate }))
+        NodeId(self.graph.add_node(Node {
+            info,
+            make,
+            make_combined: None,
+            make_gate,
+            codecs: [None; 2],
+        }))
     }
 
     /// Adds an operator; `factory` makes one per subtask.
@@ -281,10 +297,17 @@ impl JobGraph {
             prepares_exchange: spec.prepares_exchange,
             level: spec.level,
             problems: spec.problems,
+            note: spec.note,
         };
         let make = Make::Operator(Box::new(move || Box::new(OperatorCell::new(factory()))));
         let make_gate = [make_gate::<O::Out> as MakeGate, make_gate::<O::Side>];
-        NodeId(self.graph.add_node(Node { info, make, make_combined: None, make_gate }))
+        NodeId(self.graph.add_node(Node {
+            info,
+            make,
+            make_combined: None,
+            make_gate,
+            codecs: [None; 2],
+        }))
     }
 
     /// Gives `node` a variant for plans in which the combiner in front of it is not left out. It
@@ -319,10 +342,17 @@ impl JobGraph {
             prepares_exchange: false,
             level: Level::D4,
             problems: Vec::new(),
+            note: None,
         };
         let make = Make::Sink(Arc::new(Arc::new(sink)));
         let make_gate = [make_gate::<()> as MakeGate; 2];
-        NodeId(self.graph.add_node(Node { info, make, make_combined: None, make_gate }))
+        NodeId(self.graph.add_node(Node {
+            info,
+            make,
+            make_combined: None,
+            make_gate,
+            codecs: [None; 2],
+        }))
     }
 
     /// Leads an output port of `from` to the input of `to`. The fluent API sees to it that the
@@ -335,6 +365,19 @@ impl JobGraph {
             self.graph[to.0].info.parallelism = self.info(from).parallelism;
         }
         self.graph.add_edge(from.0, to.0, Edge { port, partition });
+    }
+
+    /// Notes that records of a port can be written down: only then can records that are on their
+    /// way from there be part of a checkpoint. `T` is the port's record type.
+    pub fn set_data<T: Data>(&mut self, node: NodeId, port: Port) {
+        self.graph[node.0].codecs[port as usize] = Some(WireCodec::of::<T>());
+    }
+
+    /// An edge whose records can be written down.
+    pub(crate) fn edge(&self, from: NodeId, port: Port, to: NodeId) -> Option<in_flight::Edge> {
+        let codec = self.graph[from.0].codecs[port as usize]?;
+        let (from, to) = (self.info(from).name.clone(), self.info(to).name.clone());
+        Some(in_flight::Edge { from, port: port as u8, to, codec })
     }
 
     /// What is known of a node.

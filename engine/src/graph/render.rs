@@ -61,6 +61,9 @@ impl ExecutionPlan {
                     branch_suffix(graph, task, n),
                     targets_suffix(&task.targets[n]),
                 );
+                if let Some(note) = &info.note {
+                    let _ = writeln!(out, "      note: {note}");
+                }
             }
         }
         out

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use thalweg_checkpoint::{
-    CheckpointId, Command, Coordinator, CoordinatorConfig, Manifest, OperatorRecord, Outcome,
-    PendingManifest, SinkCommittables, SubtaskAck, SubtaskId,
+    CheckpointId, CheckpointMode, Command, Coordinator, CoordinatorConfig, Manifest,
+    OperatorRecord, Outcome, PendingManifest, SinkCommittables, SubtaskAck, SubtaskId,
 };
 
+use super::attempts::History;
 use super::clock::{Clock, wall_clock_millis};
 use super::savepoints::Savepoints;
 use super::worker::Worker;
@@ -21,13 +22,14 @@ use crate::deploy::{Committers, Deployment};
 use crate::error::{Error, Result};
 use crate::options::JobConfig;
 use crate::park::{Parker, Waker};
+use crate::poison::{PoisonWatch, SplitRead};
 use crate::progress::{JobMetrics, Progress, RunOutcome, RunReport};
 use crate::sink::Committable;
 use crate::state_writer::StateWriter;
 use crate::subtask::{Control, Subtask};
 
 /// How often progress is shown and the stop signal is looked at.
-const TICK: Duration = Duration::from_millis(50);
+pub(crate) const TICK: Duration = Duration::from_millis(50);
 /// How often a commit that the outside world refuses is tried before the job fails.
 const COMMIT_ATTEMPTS: u32 = 10;
 
@@ -41,6 +43,8 @@ pub(crate) enum Report {
     Commit { sink: String, committables: Vec<Committable> },
     /// The run cannot go on.
     Failed(Error),
+    /// How far the splits of a worker that has ended were read.
+    Read(Vec<SplitRead>),
 }
 
 /// A run before its threads exist.
@@ -50,10 +54,9 @@ pub(crate) struct Run<'a> {
     pub(crate) records: Vec<OperatorRecord>,
     pub(crate) committers: Committers,
     pub(crate) store: Option<SharedStore>,
-    pub(crate) restored_from: Option<CheckpointId>,
     pub(crate) first_id: CheckpointId,
-    /// The newest checkpoint of this run.
-    pub(crate) published: Option<CheckpointId>,
+    pub(crate) history: &'a mut History,
+    pub(crate) watch: &'a mut PoisonWatch,
     /// The savepoint from which the checkpoints of the directory come.
     pub(crate) savepoint: Option<String>,
     pub(crate) savepoints: Savepoints,
@@ -82,10 +85,16 @@ impl Run<'_> {
     ) -> Result<RunReport> {
         let Deployment { subtasks, sources, metrics, state, tables } = deployment;
         self.records = tables.complete(std::mem::take(&mut self.records));
-        let coordinator = Coordinator::new(
+        self.history.read.clear();
+        let mut coordinator = Coordinator::new(
             CoordinatorConfig {
                 interval_ms: self.config.checkpoints.as_ref().map(|c| c.interval_ms),
                 timeout_ms: self.config.checkpoints.as_ref().map_or(i64::MAX, |c| c.timeout_ms),
+                unaligned_after_ms: self
+                    .config
+                    .checkpoints
+                    .as_ref()
+                    .and_then(|checkpoints| checkpoints.unaligned_after_ms),
                 resend_ms: 1000,
                 subtasks: subtasks.iter().map(|subtask| subtask.id).collect(),
                 sources,
@@ -103,12 +112,17 @@ impl Run<'_> {
         }
         let writer = StateWriter::new(state, self.first_id, self.config.key_groups);
         let threads = self.spawn(workers, parkers, writer)?;
-        let ended = self.coordinate(coordinator, &threads, &metrics, observer);
+        let ended = self.coordinate(&mut coordinator, &threads, &metrics, observer);
         if ended.is_err() {
             threads.cancel();
         }
-        threads.join();
-        ended
+        for report in threads.join().try_iter() {
+            if let Report::Read(read) = report {
+                self.history.read.extend(read);
+            }
+        }
+        self.history.progress = self.progress(&metrics, &coordinator);
+        ended.map(|outcome| self.history.report(self.clock.elapsed(), outcome))
     }
 
     fn spawn(
@@ -161,65 +175,61 @@ impl Run<'_> {
 
     fn coordinate(
         &mut self,
-        mut coordinator: Coordinator,
+        coordinator: &mut Coordinator,
         threads: &Threads,
         metrics: &JobMetrics,
         observer: Observer<'_>,
-    ) -> Result<RunReport> {
+    ) -> Result<RunOutcome> {
         let mut last_shown = Duration::ZERO;
-        let mut last_checkpoint = None;
         loop {
             while let Some(command) = coordinator.poll_command() {
                 match command {
                     Command::Trigger { subtask, id, kind } => {
                         threads.tell(subtask, Control::Trigger { id, kind });
                     }
+                    Command::Hurry { subtask, id } => threads.tell(subtask, Control::Hurry { id }),
                     Command::Abort { id } => {
                         let reason = coordinator.last_failure().unwrap_or_default();
                         tracing::warn!(checkpoint = id.0, reason, "checkpoint given up");
                         threads.aborted.store(id.0, Ordering::Relaxed);
-                        threads.tell_all(Control::Abort { id }, &coordinator);
+                        threads.tell_all(Control::Abort { id }, coordinator);
                     }
                     Command::Completed { id } => {
                         tracing::info!(checkpoint = id.0, "checkpoint published");
-                        last_checkpoint = Some(id.0);
-                        threads.tell_all(Control::Completed { id }, &coordinator);
+                        threads.tell_all(Control::Completed { id }, coordinator);
                     }
                     Command::Publish(pending) => {
                         let id = pending.id;
-                        self.publish(pending)?;
+                        if self.publish(pending)? {
+                            threads.tell_all(Control::Relax, coordinator);
+                        }
                         coordinator.handle_published(self.clock.now().millis(), id);
                     }
                     Command::Commit { upto, committables } => {
-                        self.commit(&mut coordinator, upto, &committables)?;
+                        self.commit(coordinator, upto, &committables)?;
                     }
                     Command::Discard { id } => self.discard(id),
                     Command::Shutdown(outcome) => {
-                        threads.tell_all(Control::Shutdown, &coordinator);
-                        let progress = self.progress(metrics, &coordinator);
-                        observer(&progress);
-                        let outcome = match outcome {
+                        threads.tell_all(Control::Shutdown, coordinator);
+                        observer(&self.progress(metrics, coordinator));
+                        self.savepoints.finish(self.history.published, self.store.as_ref());
+                        return Ok(match outcome {
                             Outcome::Finished => RunOutcome::Finished,
                             Outcome::Stopped => RunOutcome::Stopped,
-                        };
-                        let restored_from = self.restored_from.map(|id| id.0);
-                        self.savepoints.finish(self.published, self.store.as_ref());
-                        // Without a store the protocol runs, but there is no checkpoint.
-                        let last_checkpoint = last_checkpoint.filter(|_| self.store.is_some());
-                        return Ok(RunReport { outcome, restored_from, progress, last_checkpoint });
+                        });
                     }
                 }
             }
-            if let (Some(store), Some(published)) = (&self.store, self.published)
+            if let (Some(store), Some(published)) = (&self.store, self.history.published)
                 && !coordinator.has_pending_commits()
             {
                 self.savepoints.poll(published, store)?;
             }
-            self.wait(&mut coordinator, threads)?;
+            self.wait(coordinator, threads)?;
             let now = self.clock.elapsed();
             if now - last_shown >= TICK {
                 last_shown = now;
-                observer(&self.progress(metrics, &coordinator));
+                observer(&self.progress(metrics, coordinator));
             }
         }
     }
@@ -248,6 +258,8 @@ impl Run<'_> {
                 Report::Commit { sink, committables } => {
                     self.committer(&sink)?.commit(&committables)?;
                 }
+                // The worker has said why it ends, or is about to have nothing to do.
+                Report::Read(read) => self.history.read.extend(read),
                 Report::Failed(error) => return Err(error),
             }
         }
@@ -268,13 +280,19 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn publish(&mut self, pending: PendingManifest) -> Result<()> {
-        let Some(store) = &self.store else { return Ok(()) };
+    /// Publishes a checkpoint; true if it ends a suspicion.
+    fn publish(&mut self, pending: PendingManifest) -> Result<bool> {
+        let Some(store) = &self.store else { return Ok(false) };
         let manifest = Manifest {
             job: self.job.to_owned(),
             created_ms: wall_clock_millis(),
             key_group_count: self.config.key_groups.get(),
             parallelism: self.config.parallelism as u32,
+            at_least_once: self
+                .config
+                .checkpoints
+                .as_ref()
+                .is_some_and(|checkpoints| checkpoints.mode == CheckpointMode::AtLeastOnce),
             operators: self.records.clone(),
             savepoint: self.savepoint.clone(),
             ..Manifest::from_pending(pending)
@@ -282,16 +300,15 @@ impl Run<'_> {
         let retained = self.config.checkpoints.as_ref().map_or(1, |c| c.retained);
         let mut store = lock(store);
         store.publish(&manifest)?;
-        self.published = Some(manifest.id);
+        self.history.published = Some(manifest.id);
         // What a savepoint is being written from stays until the next checkpoint after it.
-        if self.savepoints.is_writing() {
-            return Ok(());
-        }
-        if let Err(error) = store.retain(retained) {
+        if !self.savepoints.is_writing()
+            && let Err(error) = store.retain(retained)
+        {
             // Tried again after the next checkpoint.
             tracing::warn!(%error, "an old checkpoint cannot be removed");
         }
-        Ok(())
+        Ok(self.watch.handle_checkpoint(&manifest))
     }
 
     fn discard(&mut self, id: CheckpointId) {
@@ -312,7 +329,7 @@ impl Run<'_> {
             if let Err(error) = self.committer(sink)?.commit(committables) {
                 let error = error.in_operator(sink);
                 let failures = coordinator.consecutive_commit_failures();
-                if !error.is_retryable() || failures >= COMMIT_ATTEMPTS {
+                if !error.is_passing() || failures >= COMMIT_ATTEMPTS {
                     return Err(error);
                 }
                 let now = self.clock.now().millis();
@@ -322,7 +339,7 @@ impl Run<'_> {
         }
         coordinator.handle_committed(self.clock.now().millis(), upto);
         // A newer manifest may list what has been committed just now, too.
-        if let (Some(store), Some(newest)) = (&self.store, self.published)
+        if let (Some(store), Some(newest)) = (&self.store, self.history.published)
             && !coordinator.has_pending_commits()
         {
             lock(store).mark_committed(newest)?;
@@ -337,14 +354,16 @@ impl Run<'_> {
     }
 
     fn progress(&self, metrics: &JobMetrics, coordinator: &Coordinator) -> Progress {
+        let before = &self.history.progress;
+        let took = |millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+        let last = coordinator.last_completed().map(|(id, millis)| (id.0, took(millis)));
         Progress {
             metrics: metrics.clone(),
             elapsed: self.clock.elapsed(),
-            checkpoints: coordinator.completed(),
-            last_checkpoint: coordinator.last_completed().map(|(id, millis)| {
-                (id.0, Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
-            }),
+            checkpoints: before.checkpoints + coordinator.completed(),
+            last_checkpoint: last.or(before.last_checkpoint),
             is_stopping: self.stop.is_requested(),
+            ..before.clone()
         }
     }
 }
@@ -382,12 +401,14 @@ impl Threads {
         }
     }
 
-    fn join(self) {
-        let Threads { handles, workers, .. } = self;
+    /// Waits for all threads; returns what they said last.
+    fn join(self) -> Receiver<Report> {
+        let Threads { handles, workers, reports, .. } = self;
         drop(workers);
         for handle in handles {
             // A panic has been reported by the thread itself.
             let _ = handle.join();
         }
+        reports
     }
 }

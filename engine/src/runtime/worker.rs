@@ -58,6 +58,8 @@ impl Worker {
             // If the coordinator is gone the run has ended already.
             let _ = self.reports.send(Report::Failed(error));
         }
+        let read = self.subtasks.iter().flat_map(Subtask::records_read).collect();
+        let _ = self.reports.send(Report::Read(read));
     }
 
     fn rounds(&mut self) -> Result<()> {

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointStore, Command, Coordinator, CoordinatorConfig, Manifest, MemoryStore,
-    OperatorRecord, Outcome, PendingManifest, SinkCommittables, StoreFault, StoreOp, SubtaskAck,
-    SubtaskId,
+    CheckpointId, CheckpointMode, CheckpointStore, Command, Coordinator, CoordinatorConfig,
+    Manifest, MemoryStore, OperatorRecord, Outcome, PendingManifest, SinkCommittables, StoreFault,
+    StoreOp, SubtaskAck, SubtaskId,
 };
 use thalweg_state::{BackendConfig, KeyGroupCount};
 
@@ -15,12 +15,12 @@ use super::mailbox::{Mailbox, Unreliable};
 use super::plan::{SimPlan, Style};
 use super::random::Random;
 use crate::deploy::{
-    Committers, DeployContext, Deployment, check_manifest, first_id, open_committers,
+    Committers, DeployContext, Deployment, check_manifest, first_id, in_flight, open_committers,
     operator_records,
 };
 use crate::error::{Error, Result};
 use crate::external::External;
-use crate::graph::{ExecutionPlan, JobGraph};
+use crate::graph::JobGraph;
 use crate::park::Waker;
 use crate::planted::planted;
 use crate::progress::JobMetrics;
@@ -57,6 +57,8 @@ pub(super) struct Attempt<'a> {
     parallelism: usize,
     pub(super) coordinator: Coordinator,
     pub(super) metrics: JobMetrics,
+    /// Edges whose records on their way were restored.
+    pub(super) in_flight_restored: u64,
     subtasks: Vec<Subtask>,
     /// When each subtask wants to be stepped again without anything else happening.
     wake_at: Vec<Option<ProcessingTime>>,
@@ -97,7 +99,7 @@ impl<'a> Attempt<'a> {
             check_manifest(graph, manifest, key_groups)?;
         }
         let committers = open_committers(graph, restored.as_ref(), Some(&world.store))?;
-        let execution = ExecutionPlan::new(graph, parallelism)?;
+        let execution = in_flight::plan(graph, parallelism, restored.as_ref())?;
         let mut bounds = || {
             let mut bounds = plan.channels;
             if plan.crash_per_million > 0 {
@@ -118,22 +120,15 @@ impl<'a> Attempt<'a> {
             restored: restored.as_ref(),
             store: Some(&world.store),
             is_checkpointed: true,
+            mode: plan.mode,
             external: External::new(external.executor()),
+            suspect: None,
         })?;
         let Deployment { subtasks, sources, metrics, state, tables } = deployment;
         let first_id = first_id(restored.as_ref(), Some(&world.store));
-        let coordinator = Coordinator::new(
-            CoordinatorConfig {
-                interval_ms: plan.interval_ms,
-                timeout_ms: plan.timeout_ms,
-                resend_ms: 150,
-                subtasks: subtasks.iter().map(|subtask| subtask.id).collect(),
-                sources,
-                first_id,
-                pending_commits: Vec::new(),
-            },
-            world.now.millis(),
-        );
+        let config = coordinator_config(plan, &subtasks, sources, first_id);
+        let coordinator = Coordinator::new(config, world.now.millis());
+        let in_flight_restored = restored.iter().flat_map(in_flight::parts).count() as u64;
         let count = subtasks.len();
         Ok(Attempt {
             plan,
@@ -142,6 +137,7 @@ impl<'a> Attempt<'a> {
             parallelism,
             coordinator,
             metrics,
+            in_flight_restored,
             subtasks,
             wake_at: vec![None; count],
             committers,
@@ -187,7 +183,7 @@ impl<'a> Attempt<'a> {
             match self.act(world) {
                 Ok(None) => {}
                 Ok(Some(end)) => return Ok(end),
-                Err(error) if error.is_retryable() => return Ok(AttemptEnd::Crashed),
+                Err(error) if error.is_passing() => return Ok(AttemptEnd::Crashed),
                 Err(error) => return Err(error),
             }
             if world.store.is_crashed() {
@@ -217,6 +213,10 @@ impl<'a> Attempt<'a> {
                 Command::Trigger { subtask, id, kind } => {
                     let control = Control::Trigger { id, kind };
                     self.tell(subtask, control, world);
+                    continue;
+                }
+                Command::Hurry { subtask, id } => {
+                    self.tell(subtask, Control::Hurry { id }, world);
                     continue;
                 }
                 Command::Abort { id } => Control::Abort { id },
@@ -367,6 +367,7 @@ impl<'a> Attempt<'a> {
             job: self.job.clone(),
             key_group_count: KeyGroupCount::default().get(),
             parallelism: self.parallelism as u32,
+            at_least_once: self.plan.mode == CheckpointMode::AtLeastOnce,
             operators: self.records.clone(),
             ..Manifest::from_pending(pending)
         };
@@ -471,6 +472,24 @@ impl<'a> Attempt<'a> {
         };
         self.current = chosen;
         chosen
+    }
+}
+
+fn coordinator_config(
+    plan: &SimPlan,
+    subtasks: &[Subtask],
+    sources: Vec<SubtaskId>,
+    first_id: CheckpointId,
+) -> CoordinatorConfig {
+    CoordinatorConfig {
+        interval_ms: plan.interval_ms,
+        timeout_ms: plan.timeout_ms,
+        unaligned_after_ms: plan.unaligned_after_ms,
+        resend_ms: 150,
+        subtasks: subtasks.iter().map(|subtask| subtask.id).collect(),
+        sources,
+        first_id,
+        pending_commits: Vec::new(),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use thalweg_checkpoint::CheckpointMode;
+
 use super::random::Random;
 use crate::batch::BATCH_RECORDS;
 use crate::channel::ChannelBounds;
@@ -45,6 +47,11 @@ pub struct SimPlan {
     pub interval_ms: Option<i64>,
     /// After this virtual time a checkpoint is given up.
     pub timeout_ms: i64,
+    /// How often a record may count in state after a restore.
+    pub mode: CheckpointMode,
+    /// When a checkpoint has taken this long, in virtual milliseconds, subtasks take their
+    /// snapshots without waiting for barriers; none: never.
+    pub unaligned_after_ms: Option<i64>,
     /// Percent of control messages and acknowledgements that get lost.
     pub lost_percent: u32,
     /// Percent of control messages and acknowledgements that arrive twice.
@@ -74,6 +81,9 @@ impl SimPlan {
             1 => Style::Sticky,
             _ => Style::Priority,
         };
+        // Drawn apart: the rest of a seed's plan is what it was without it.
+        let mut apart = Random::new(seed ^ 0x0f1a_0f1a_0f1a_0f1a);
+        let unaligned_after_ms = apart.is_chosen(50).then(|| apart.between(0, 12));
         let messages = random.between(1, 6) as usize;
         let records = random.between(1, 40) as usize;
         SimPlan {
@@ -88,6 +98,8 @@ impl SimPlan {
             style,
             interval_ms: Some(random.between(3, 60)),
             timeout_ms: random.between(400, 4000),
+            mode: CheckpointMode::ExactlyOnce,
+            unaligned_after_ms,
             lost_percent,
             doubled_percent,
             delay_ms: random.between(0, 20),
@@ -108,6 +120,7 @@ impl SimPlan {
             budget: 64,
             interval_ms: None,
             timeout_ms: 1_000_000,
+            unaligned_after_ms: None,
             lost_percent: 0,
             doubled_percent: 0,
             storage_percent: 0,
@@ -127,7 +140,8 @@ impl fmt::Display for SimPlan {
         write!(
             f,
             "seed {}: parallelism {:?}, crashes {}, stops {} ({} in a million steps), batch {}, \
-             channels {}x{}, budget {}, {:?}, interval {:?} ms, timeout {} ms, lost {} %, \
+             channels {}x{}, budget {}, {:?}, interval {:?} ms, timeout {} ms, {:?}, unaligned \
+             after {:?} ms, lost {} %, \
              doubled {} %, delay {} ms, storage faults {} %, commit faults {} %",
             self.seed,
             self.parallelisms,
@@ -141,6 +155,8 @@ impl fmt::Display for SimPlan {
             self.style,
             self.interval_ms,
             self.timeout_ms,
+            self.mode,
+            self.unaligned_after_ms,
             self.lost_percent,
             self.doubled_percent,
             self.delay_ms,

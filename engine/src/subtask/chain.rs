@@ -5,7 +5,8 @@
 //! to the next operator or to `subtask/output.rs`. User panics are caught here and nowhere else.
 //!
 //! # Invariants
-//! * I1: an operator runs only when its outputs are empty and every gate behind them has room.
+//! * I1: an operator runs only when its outputs are empty and every gate behind them has room,
+//!   or a cut is pressing: then the chain is emptied into gates without room.
 //! * I2: an operator is advanced to a watermark only when the chain holds no record, so nothing
 //!   that came before the watermark is behind it.
 //! * I3: parents stand before children.
@@ -23,6 +24,7 @@ use crate::channel::AnyBatch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Counter, OperatorMetrics};
 use crate::operator::{Advance, Context, OriginWatermark, SnapshotContext, TimeOrigin};
+use crate::poison::RecordAt;
 use crate::sink::Committable;
 use crate::time::{EventTime, ProcessingTime};
 
@@ -51,6 +53,8 @@ pub(crate) struct ChainNode {
     /// The watermark it has begun to be advanced to, in this run or before: what is being given
     /// out belongs to it, and what it has been restored from had worked up to it.
     pub(crate) begun: EventTime,
+    /// The watermark it is advanced to at least, when restored records have passed the chain.
+    pub(crate) floor: EventTime,
     /// The watermark it forwards.
     pub(crate) forwarded: EventTime,
     /// True if all splits of its time origin are idle.
@@ -70,6 +74,8 @@ pub(crate) struct ChainNode {
     pub(crate) stream: Option<Arc<ChangeStream>>,
     /// True if its tables may have entries of the last snapshot that are to be handed over.
     is_sweeping: bool,
+    /// True if it is suspected of failing at some record: it gets them one at a time.
+    pub(crate) is_suspect: bool,
 }
 
 impl ChainNode {
@@ -88,6 +94,7 @@ impl ChainNode {
             metrics,
             watermark: EventTime::MIN,
             begun: EventTime::MIN,
+            floor: EventTime::MIN,
             forwarded: EventTime::MIN,
             is_idle: false,
             // What it restored may be due already.
@@ -98,6 +105,7 @@ impl ChainNode {
             is_captured: true,
             stream: None,
             is_sweeping: false,
+            is_suspect: false,
         }
     }
 
@@ -118,6 +126,8 @@ pub(crate) struct Chain {
     pub(crate) batch_records: usize,
     /// True if an operator was called because of the time: it may forward another watermark now.
     pub(crate) was_called_by_time: bool,
+    /// True if gates take what they have no room for: a cut must not wait for it.
+    pub(crate) is_pressed: bool,
 }
 
 /// A gate and whose watermark it forwards.
@@ -147,9 +157,24 @@ struct HandOn {
 }
 
 impl Chain {
-    /// Gives a batch from a channel to the first operator and takes the emptied one.
-    pub(crate) fn feed(&mut self, batch: &mut AnyBatch) {
-        self.nodes[0].operator.swap_input(batch);
+    pub(crate) fn new(nodes: Vec<ChainNode>, gates: Vec<ChainGate>, batch_records: usize) -> Self {
+        let (was_called_by_time, is_pressed) = (false, false);
+        Chain { nodes, gates, split: 0, batch_records, was_called_by_time, is_pressed }
+    }
+
+    /// Gives a batch to an operator and takes the emptied one.
+    pub(crate) fn feed(&mut self, node: usize, batch: &mut AnyBatch) {
+        self.nodes[node].operator.swap_input(batch);
+    }
+
+    /// True if the only records in the chain are those that its first operator has left.
+    pub(crate) fn only_head_waits(&self) -> bool {
+        let is_empty =
+            |node: &ChainNode| (0..PORTS).all(|port| node.operator.output_len(port) == 0);
+        let Some((first, others)) = self.nodes.split_first() else { return false };
+        first.is_waiting
+            && self.nodes.iter().all(is_empty)
+            && others.iter().all(|node| node.operator.input_len() == 0)
     }
 
     /// True if every gate takes more.
@@ -218,10 +243,19 @@ impl Chain {
         }
     }
 
+    /// Gives all operators whole batches again.
+    pub(crate) fn relax(&mut self) {
+        for node in self.nodes.iter_mut().filter(|node| node.is_suspect) {
+            node.is_suspect = false;
+            node.operator.rejoin();
+        }
+    }
+
     /// Tells an operator that its time has come.
     fn on_time(&mut self, index: usize, now: ProcessingTime) -> Result<()> {
         if let Some(flag) = &self.nodes[index].notified {
-            // Before the call: what happens from now on is told again.
+            // Before the call: what happens from now on is told again. Not a store, which would not
+            // make sure that the call sees what was done before the flag was set.
             flag.swap(false, Ordering::SeqCst);
         }
         let split = self.split;
@@ -243,12 +277,24 @@ impl Chain {
     fn process(&mut self, index: usize, now: ProcessingTime) -> Result<bool> {
         let split = self.split;
         let before = self.nodes[index].operator.input_len();
-        self.call(index, now, split, |operator, context| operator.process(context))?;
+        let isolated = match self.nodes[index].is_suspect {
+            true => self.nodes[index].operator.isolate(),
+            false => None,
+        };
+        let has_isolated = isolated.is_some();
+        self.call(index, now, split, |operator, context| operator.process(context)).map_err(
+            |error| match isolated {
+                Some(record) => error.at_record(record),
+                None => error,
+            },
+        )?;
         let node = &mut self.nodes[index];
         let has_output = (0..PORTS).any(|port| node.operator.output_len(port) > 0);
         let has_asked = node.wake_at.is_some() || node.notified.is_some();
-        node.is_waiting = node.operator.input_len() > 0 && !has_output && has_asked;
         let taken = before - node.operator.input_len();
+        // What stands behind a single record that was taken does not wait.
+        let has_left = node.operator.input_len() > 0 && !(has_isolated && taken > 0);
+        node.is_waiting = has_left && !has_output && has_asked;
         let given = node.operator.output_len(0);
         node.metrics.add(Counter::In, taken as u64);
         node.metrics.add(Counter::Out, given as u64);
@@ -311,7 +357,8 @@ impl Chain {
         (0..self.nodes[index].outlets[port].len()).all(|i| {
             match self.nodes[index].outlets[port][i] {
                 Outlet::Node(child) => self.nodes[child].operator.input_len() == 0,
-                Outlet::Gate(gate) => self.gates[gate].gate.has_room(),
+                // A gate is asked in any case: asking also sends what waits for room.
+                Outlet::Gate(gate) => self.gates[gate].gate.has_room() || self.is_pressed,
             }
         })
     }
@@ -330,6 +377,7 @@ impl Chain {
                 None => (head, head_is_idle),
                 Some(parent) => (self.nodes[parent].forwarded, self.nodes[parent].is_idle),
             };
+            let watermark = watermark.max(self.nodes[index].floor);
             if let Some(origin) = self.origin(index, now) {
                 let node = &mut self.nodes[index];
                 node.forwarded = node.forwarded.max(origin.watermark).max(watermark);
@@ -349,8 +397,16 @@ impl Chain {
             }
             let split = self.split;
             self.nodes[index].begun = self.nodes[index].begun.max(watermark);
+            let is_suspect = self.nodes[index].is_suspect;
             let outcome =
-                self.call(index, now, split, |operator, ctx| operator.advance(watermark, ctx))?;
+                self.call(index, now, split, |operator, ctx| operator.advance(watermark, ctx));
+            let outcome = outcome.map_err(|error| match is_suspect {
+                true => {
+                    let watermark = Some(watermark);
+                    error.at_record(RecordAt { watermark, ..RecordAt::default() })
+                }
+                false => error,
+            })?;
             let node = &mut self.nodes[index];
             node.metrics.add(Counter::Out, node.operator.output_len(0) as u64);
             if outcome == Advance::Done {

@@ -3,6 +3,7 @@
 use thalweg_checkpoint::{BarrierKind, CheckpointId, SinkCommittables, SplitState};
 use thalweg_state::SnapshotPart;
 
+use crate::in_flight::InFlight;
 use crate::sink::Committable;
 
 /// A message of the coordinator.
@@ -10,10 +11,14 @@ use crate::sink::Committable;
 pub(crate) enum Control {
     /// To a source: start this checkpoint.
     Trigger { id: CheckpointId, kind: BarrierKind },
+    /// Take the cut of this checkpoint without waiting for barriers.
+    Hurry { id: CheckpointId },
     /// This checkpoint was given up.
     Abort { id: CheckpointId },
     /// This checkpoint was published; its committables are the coordinator's now.
     Completed { id: CheckpointId },
+    /// No operator is suspected any more of failing at a record.
+    Relax,
     /// The job has ended.
     Shutdown,
 }
@@ -36,4 +41,6 @@ pub(crate) struct Capture {
     pub(crate) splits: Vec<SplitState>,
     pub(crate) committables: Vec<SinkCommittables>,
     pub(crate) counters: Vec<(String, u64)>,
+    /// Records on their way, in the order in which they are to be taken.
+    pub(crate) in_flight: Vec<InFlight>,
 }

@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::operator::{
     Advance, Context, EachTable, OpenContext, Operator, Outputs, SnapshotContext, TimeOrigin,
 };
+use crate::poison::{RecordAt, show};
 use crate::time::EventTime;
 
 /// The number of output ports an operator has: main and side.
@@ -38,6 +39,10 @@ pub(crate) trait ErasedOperator: ErasedOutputs {
     fn input(&mut self) -> &mut dyn Any;
     /// How many records wait to be processed.
     fn input_len(&self) -> usize;
+    /// Sees to it that the next call of `process` is given one record, and says which.
+    fn isolate(&mut self) -> Option<RecordAt>;
+    /// Ends what `isolate` has begun: `process` is given all records again.
+    fn rejoin(&mut self);
     /// Exchanges the (empty) input with a batch from a channel.
     fn swap_input(&mut self, batch: &mut AnyBatch);
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()>;
@@ -105,12 +110,15 @@ impl<T: Element, S: Element> ErasedOutputs for OutputCell<T, S> {
 pub(crate) struct OperatorCell<O: Operator> {
     operator: O,
     input: Batch<O::In>,
+    /// What waits behind a record that was isolated. Nothing, unless the operator is suspected.
+    behind: Batch<O::In>,
     out: OutputCell<O::Out, O::Side>,
 }
 
 impl<O: Operator> OperatorCell<O> {
     pub(crate) fn new(operator: O) -> Self {
-        OperatorCell { operator, input: Batch::default(), out: OutputCell::default() }
+        let (input, behind) = (Batch::default(), Batch::default());
+        OperatorCell { operator, input, behind, out: OutputCell::default() }
     }
 }
 
@@ -138,7 +146,29 @@ impl<O: Operator> ErasedOperator for OperatorCell<O> {
     }
 
     fn input_len(&self) -> usize {
-        self.input.len()
+        self.input.len() + self.behind.len()
+    }
+
+    fn isolate(&mut self) -> Option<RecordAt> {
+        if self.input.len() > 1 {
+            // It comes as a batch only where nothing was waiting.
+            std::mem::swap(&mut self.input, &mut self.behind);
+        }
+        if self.input.is_empty() {
+            self.behind.split_front_into(1, &mut self.input);
+        }
+        let record = self.input.values.first()?;
+        Some(RecordAt {
+            id: self.input.ids.first().copied(),
+            time: self.input.times.first().copied(),
+            place: None,
+            shown: show(record),
+            watermark: None,
+        })
+    }
+
+    fn rejoin(&mut self) {
+        self.input.append(&mut self.behind);
     }
 
     fn swap_input(&mut self, batch: &mut AnyBatch) {

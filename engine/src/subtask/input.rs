@@ -1,16 +1,20 @@
-//! The input gate: chooses the next channel, checks cuts, and merges watermarks.
+//! The input gate: chooses the next channel, checks cuts, records, and merges watermarks.
 //!
 //! # Invariants
 //! * I1: the merged watermark is the least among active channels and never falls. It is `MAX` only
 //!   when all channels have ended: an idle one may still deliver records.
 //! * I2: a channel that has delivered the barrier of the current alignment is not read.
 //! * I3: a barrier's count equals the elements taken from its channel before it.
+//! * I4: a channel that is recorded is read through its buffer alone (I2 of `in_flight.rs`).
 
-use thalweg_checkpoint::{Aligner, Alignment, Barrier, CheckpointId};
+use std::sync::Arc;
+
+use thalweg_checkpoint::{Aligner, Alignment, Barrier, CheckpointId, CheckpointMode};
 
 use crate::channel::{AnyBatch, Receiver, StreamElement};
 use crate::decider::Decider;
 use crate::error::{Error, Result};
+use crate::in_flight::{Edge, InFlight};
 use crate::planted::planted;
 use crate::time::{EventTime, ProcessingTime};
 
@@ -22,10 +26,16 @@ pub(crate) struct InputGate {
     is_idle: bool,
     /// Channels that can be read, kept to save an allocation per choice.
     ready: Vec<usize>,
+    /// The edges, if all of them can be recorded.
+    edges: Vec<Arc<Edge>>,
+    /// What was recorded of each edge.
+    recorded: Vec<Vec<u8>>,
 }
 
 struct Input {
     receiver: Receiver,
+    /// Its edge, as a position.
+    edge: usize,
     watermark: EventTime,
     is_idle: bool,
 }
@@ -44,11 +54,22 @@ pub(crate) enum Taken {
 }
 
 impl InputGate {
-    pub(crate) fn new(receivers: Vec<Receiver>) -> Self {
-        let aligner = Aligner::new(receivers.len());
-        let input = |receiver| Input { receiver, watermark: EventTime::MIN, is_idle: false };
+    /// The gate of these channels, each with the position of its edge. Without edges no early cut
+    /// is taken.
+    pub(crate) fn new(
+        receivers: Vec<(usize, Receiver)>,
+        edges: Vec<Arc<Edge>>,
+        mode: CheckpointMode,
+    ) -> Self {
+        let aligner = Aligner::new(receivers.len(), mode);
+        let input = |(edge, receiver)| {
+            let watermark = EventTime::MIN;
+            Input { receiver, edge, watermark, is_idle: false }
+        };
         InputGate {
             channels: receivers.into_iter().map(input).collect(),
+            recorded: vec![Vec::new(); edges.len()],
+            edges,
             aligner,
             merged: EventTime::MIN,
             is_idle: false,
@@ -70,7 +91,11 @@ impl InputGate {
     pub(crate) fn take(&mut self, decider: &mut dyn Decider, now: ProcessingTime) -> Result<Taken> {
         self.ready.clear();
         for (i, channel) in self.channels.iter().enumerate() {
-            if channel.receiver.is_ready() && !self.is_blocked(i) {
+            let is_ready = match self.aligner.is_recorded(i) {
+                true => !channel.receiver.buffer().is_empty(),
+                false => channel.receiver.is_ready() && !self.is_blocked(i),
+            };
+            if is_ready {
                 self.ready.push(i);
             }
         }
@@ -151,8 +176,84 @@ impl InputGate {
             .map_err(|e| Error::bug(e.to_string()))?;
         Ok(match alignment {
             Alignment::Aligned { id, kind } => Taken::Aligned(Barrier { id, kind, sent: 0 }),
-            Alignment::Ignored | Alignment::Waiting | Alignment::Released => Taken::Control,
+            Alignment::Ignored
+            | Alignment::Waiting
+            | Alignment::Released
+            | Alignment::Recorded { .. } => Taken::Control,
         })
+    }
+
+    /// True if all that comes in can be recorded.
+    pub(crate) fn can_record(&self) -> bool {
+        !self.edges.is_empty()
+    }
+
+    /// The edge of a channel, if what it delivers can be recorded.
+    pub(crate) fn edge(&self, channel: usize) -> Option<&Arc<Edge>> {
+        self.edges.get(self.channels[channel].edge)
+    }
+
+    /// The cut of this checkpoint is taken now: begins to record what belongs to it. False if the
+    /// checkpoint has been given up.
+    pub(crate) fn begin_recording(&mut self, id: CheckpointId) -> Result<bool> {
+        if !self.can_record() || !self.aligner.cut_early(id) {
+            return Ok(false);
+        }
+        self.recorded.iter_mut().for_each(Vec::clear);
+        for (i, channel) in self.channels.iter().enumerate() {
+            if !self.aligner.is_recorded(i) {
+                continue;
+            }
+            // What an earlier recording has left.
+            for element in channel.receiver.buffer() {
+                if let StreamElement::Batch { batch, .. } = element {
+                    let codec = self.edges[channel.edge].codec;
+                    codec.encode(&**batch, &mut self.recorded[channel.edge])?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Records what has come on channels that have not delivered the barrier of this checkpoint.
+    /// False when there is nothing more to record: all have, or it was given up.
+    pub(crate) fn record(&mut self, id: CheckpointId) -> Result<bool> {
+        for channel in 0..self.channels.len() {
+            if self.aligner.recording() == Some(id) && self.aligner.is_recorded(channel) {
+                self.record_channel(channel, id)?;
+            }
+        }
+        Ok(self.aligner.recording() == Some(id))
+    }
+
+    fn record_channel(&mut self, index: usize, id: CheckpointId) -> Result<()> {
+        loop {
+            if let Some(barrier) = self.channels[index].receiver.take_barrier(id) {
+                self.handle_barrier(index, barrier)?;
+                if barrier.id == id {
+                    return Ok(());
+                }
+            }
+            let Input { receiver, edge, .. } = &mut self.channels[index];
+            match receiver.pull() {
+                None => return Ok(()),
+                Some(StreamElement::Batch { batch, .. }) => {
+                    self.edges[*edge].codec.encode(&**batch, &mut self.recorded[*edge])?;
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// What was recorded.
+    pub(crate) fn take_recorded(&mut self) -> Vec<InFlight> {
+        let recorded = self.edges.iter().zip(&mut self.recorded);
+        let recorded = recorded.filter(|(_, bytes)| !bytes.is_empty());
+        let take = |(edge, bytes): (&Arc<Edge>, &mut Vec<u8>)| InFlight {
+            edge: edge.clone(),
+            bytes: std::mem::take(bytes),
+        };
+        recorded.map(take).collect()
     }
 
     /// The coordinator gave a checkpoint up.
@@ -178,7 +279,11 @@ mod tests {
         let open = || channel(ChannelBounds::default(), Waker::default(), Waker::default());
         let (mut ended, ended_receiver) = open();
         let (mut idle, idle_receiver) = open();
-        let mut gate = InputGate::new(vec![ended_receiver, idle_receiver]);
+        let mut gate = InputGate::new(
+            vec![(0, ended_receiver), (0, idle_receiver)],
+            Vec::new(),
+            CheckpointMode::ExactlyOnce,
+        );
         let merged = |gate: &mut InputGate| {
             let (mut random, now) = (Random::new(1), ProcessingTime::default());
             while !matches!(gate.take(&mut random, now), Ok(Taken::Nothing)) {}

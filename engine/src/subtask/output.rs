@@ -4,7 +4,8 @@
 //! # Invariants
 //! * I1: a watermark is sent on a channel only after every record that came before it.
 //! * I2: a gate is given records only when it has room, so what it holds is bounded by one batch
-//!   in the making and one batch's worth of waiting messages per channel.
+//!   in the making and one batch's worth of waiting messages per channel; and by what is in the
+//!   chain, where a cut is pressing.
 //! * I3: watermarks on a channel never fall.
 
 use std::any::Any;

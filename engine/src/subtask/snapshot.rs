@@ -1,18 +1,31 @@
 //! What happens in a subtask at a barrier: one procedure, from the cut to the capture.
 
-use thalweg_checkpoint::{Barrier, BarrierKind, SplitState};
+use thalweg_checkpoint::{BarrierKind, SplitState};
 
 use super::effect::{Capture, Effect};
-use super::step::{Head, Phase, Subtask};
+use super::step::{Cut, Head, Phase, Subtask};
 use crate::error::Result;
+use crate::in_flight::InFlight;
 use crate::metrics::Counter;
 
 /// The number of records of a split, among its generators. No operator can have this name.
 pub(crate) const RECORDS_READ: &str = "records read";
 
 impl Subtask {
-    /// Takes the cut: called when the chain is empty, between two elements of the input.
-    pub(super) fn take_barrier(&mut self, barrier: Barrier) -> Result<()> {
+    /// Takes the cut: called when the chain is empty, between two elements of the input; an early
+    /// one also when the first operator has left a part of its batch.
+    pub(super) fn take_barrier(&mut self, Cut { barrier, is_early, .. }: Cut) -> Result<()> {
+        // (0) An early cut: from here on what channels deliver belongs to it. If the checkpoint
+        //     has been given up in the meantime there is nothing to do.
+        if let Head::Channels(gate) = &mut self.head
+            && is_early
+        {
+            // That of an older checkpoint can only have been given up.
+            self.effects.extend(self.recording.take().map(Effect::Capture));
+            if !gate.begin_recording(barrier.id)? {
+                return Ok(());
+            }
+        }
         // (1) The barrier leaves behind everything that was given out before it. That it leaves
         //     before the state is captured lets the next subtask begin its alignment.
         self.chain.send_barrier(barrier);
@@ -30,19 +43,57 @@ impl Subtask {
         let splits = self.snapshot_splits()?;
         // (4) The capture is made durable elsewhere; the acknowledgement follows from there.
         //     It carries all committables of checkpoints that did not come about, too.
-        self.effects.push_back(Effect::Capture(Box::new(Capture {
+        let capture = Box::new(Capture {
             id: barrier.id,
             operators,
             splits,
             committables: self.outstanding.acknowledge(barrier.id),
             counters: self.counters(),
-        })));
+            in_flight: self.untaken()?,
+        });
+        match is_early && !self.is_source() {
+            true => self.recording = Some(capture),
+            false => self.effects.push_back(Effect::Capture(capture)),
+        }
         // (5) Behind a stop no source is read any more. What reads channels goes on: if the stop
         //     comes to nothing, it is tried again with another barrier.
         if barrier.kind == BarrierKind::Stop && self.is_source() {
             self.phase = Phase::Stopped;
         }
         Ok(())
+    }
+
+    /// Records what has come for an early cut; hands the capture over when there is no more.
+    pub(super) fn record(&mut self) -> Result<()> {
+        let Some(capture) = &self.recording else { return Ok(()) };
+        let Head::Channels(gate) = &mut self.head else { return Ok(()) };
+        if !gate.record(capture.id)?
+            && let Some(mut capture) = self.recording.take()
+        {
+            // Of a checkpoint that was given up, too: whoever writes it removes what it left.
+            capture.in_flight.extend(gate.take_recorded());
+            self.effects.push_back(Effect::Capture(capture));
+        }
+        Ok(())
+    }
+
+    /// What the first operator has left of its batch, then restored records that were not taken.
+    fn untaken(&mut self) -> Result<Vec<InFlight>> {
+        let mut in_flight = Vec::new();
+        if let Some(edge) = &self.feeding
+            && let Some(first) = self.chain.nodes.first_mut()
+            && first.operator.input_len() > 0
+        {
+            let mut bytes = Vec::new();
+            edge.codec.encode(first.operator.input(), &mut bytes)?;
+            in_flight.push(InFlight { edge: edge.clone(), bytes });
+        }
+        for restored in &self.restored {
+            let mut bytes = Vec::new();
+            restored.edge.codec.encode(&*restored.batch, &mut bytes)?;
+            in_flight.push(InFlight { edge: restored.edge.clone(), bytes });
+        }
+        Ok(in_flight)
     }
 
     fn snapshot_splits(&mut self) -> Result<Vec<SplitState>> {

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use thalweg_state::{Element, hash_key};
 
 use super::erased::{ErasedOutputs, OutputCell};
-use crate::batch::RecordId;
+use crate::batch::{BATCH_RECORDS, RecordId};
 use crate::decider::Decider;
 use crate::error::Result;
 use crate::metrics::{Counter, OperatorMetrics};
+use crate::poison::SplitRead;
 use crate::source::{
     ReadInto, ReadStatus, ReaderContext, RestoredSplit, Source, Split, SplitReader,
 };
@@ -35,6 +36,15 @@ pub(crate) trait ErasedSource: Send + Sync {
         identified_as: Option<&str>,
         context: &ReaderContext,
     ) -> Result<Box<dyn ErasedHead>>;
+    /// Where record `offset` of a split is, by reading up to it from where a checkpoint left it;
+    /// none if that cannot be told, or not without waiting.
+    fn locate(
+        &self,
+        split: &Split,
+        restored: &RestoredSplit,
+        offset: u64,
+        now: ProcessingTime,
+    ) -> Result<Option<String>>;
 }
 
 /// A source head without its record types.
@@ -48,6 +58,10 @@ pub(crate) trait ErasedHead: ErasedOutputs {
         held: &[usize],
         metrics: &OperatorMetrics,
     ) -> Result<Read>;
+    /// The record that was to be read next by the last read, if there was one.
+    fn reading(&self) -> Option<RecordId>;
+    /// How many records of each split have been read, as those of `source`.
+    fn records_read(&self, source: &str) -> Vec<SplitRead>;
     /// How far each split has been read.
     fn positions(&self) -> Vec<(String, RestoredSplit)>;
     /// The number of splits, ended ones included.
@@ -112,12 +126,43 @@ impl<S: Source> ErasedSource for SourceCell<S> {
         }
         let out = OutputCell::default();
         let attaches_ids = identified_as.is_some();
-        Ok(Box::new(SourceHead::<S::Item, S::Dead> { splits: active, attaches_ids, out }))
+        let (splits, reading) = (active, None);
+        Ok(Box::new(SourceHead::<S::Item, S::Dead> { splits, reading, attaches_ids, out }))
+    }
+
+    fn locate(
+        &self,
+        split: &Split,
+        restored: &RestoredSplit,
+        offset: u64,
+        now: ProcessingTime,
+    ) -> Result<Option<String>> {
+        let position = (restored.read > 0).then_some(restored.position.as_slice());
+        let mut reader = self.0.reader(split, position, &ReaderContext::default())?;
+        let mut out = OutputCell::<S::Item, S::Dead>::default();
+        let (mut read, mut skipped) = (restored.read, 0);
+        while read < offset {
+            let into = &mut ReadInto {
+                records: &mut out.main,
+                dead: &mut out.side,
+                skipped: &mut skipped,
+                now,
+            };
+            let status = reader.read(into, (offset - read).min(BATCH_RECORDS as u64) as usize)?;
+            read += out.main.len() as u64;
+            (out.main.clear(), out.side.clear());
+            if status != ReadStatus::More && read < offset {
+                return Ok(None);
+            }
+        }
+        Ok(reader.whereabouts())
     }
 }
 
 struct SourceHead<T, D> {
     splits: Vec<ActiveSplit<T, D>>,
+    /// The split that was read last.
+    reading: Option<usize>,
     attaches_ids: bool,
     out: OutputCell<T, D>,
 }
@@ -148,6 +193,7 @@ impl<T: Element, D: Element> SourceHead<T, D> {
         max: usize,
         metrics: &OperatorMetrics,
     ) -> Result<ReadStatus> {
+        self.reading = Some(index);
         let split = &mut self.splits[index];
         let SplitPhase::Reading(reader) = &mut split.phase else { return Ok(ReadStatus::End) };
         let mut skipped = 0;
@@ -221,6 +267,21 @@ impl<T: Element, D: Element> ErasedHead for SourceHead<T, D> {
             }
         }
         Ok(Read { split: None, ended: None, until })
+    }
+
+    fn reading(&self) -> Option<RecordId> {
+        let split = &self.splits[self.reading?];
+        Some(RecordId { split: split.number, offset: split.read })
+    }
+
+    fn records_read(&self, source: &str) -> Vec<SplitRead> {
+        let read = |split: &ActiveSplit<T, D>| SplitRead {
+            source: source.to_owned(),
+            split: split.id.clone(),
+            number: split.number,
+            read: split.read,
+        };
+        self.splits.iter().map(read).collect()
     }
 
     fn positions(&self) -> Vec<(String, RestoredSplit)> {

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use thalweg_checkpoint::{Barrier, BarrierKind, CheckpointId, Outstanding, SubtaskId};
 
 use super::chain::{Chain, Drained, Outlets, Swept, earliest, guard};
-use super::effect::{Control, Effect};
+use super::effect::{Capture, Control, Effect};
 use super::input::{InputGate, Taken};
 use super::source_head::ErasedHead;
+use crate::channel::AnyBatch;
 use crate::decider::Decider;
 use crate::error::Result;
+use crate::in_flight::Edge;
 use crate::metrics::OperatorMetrics;
 use crate::operator::Advance;
+use crate::planted::planted;
+use crate::poison::{RecordAt, SplitRead};
 use crate::time::{EventTime, ProcessingTime};
 
 /// Fewest records that a source reads at a time, if it has them.
@@ -56,6 +60,8 @@ pub(crate) struct SourceInput {
     pub(crate) metrics: Arc<OperatorMetrics>,
     /// The splits that are not to be read now.
     pub(crate) held: Vec<usize>,
+    /// True if it is suspected of failing at some record: it reads them one at a time.
+    pub(crate) is_suspect: bool,
 }
 
 /// One parallel instance of a task.
@@ -72,12 +78,36 @@ pub(crate) struct Subtask {
     triggered: Option<(CheckpointId, BarrierKind)>,
     /// The newest checkpoint that was begun or given up.
     newest: Option<CheckpointId>,
-    /// The cut that is taken next, and the operator that prepares for it.
-    preparing: Option<(Barrier, usize)>,
+    /// A checkpoint whose cut must not wait for barriers or room.
+    pressing: Option<CheckpointId>,
+    /// The cut that is taken next.
+    preparing: Option<Cut>,
+    /// An early cut that was taken and for which channels are recorded.
+    pub(super) recording: Option<Box<Capture>>,
+    /// Restored records that are to be taken before anything else.
+    pub(super) restored: VecDeque<Restored>,
+    /// The edge over which the batch of the first operator came, if it can be recorded.
+    pub(super) feeding: Option<Arc<Edge>>,
     /// True if operators may have a watermark to be advanced to.
     is_advancing: bool,
     /// A split that ended with the batch that is in the chain.
     ended_split: Option<usize>,
+}
+
+/// A cut that is being prepared for.
+pub(super) struct Cut {
+    pub(super) barrier: Barrier,
+    /// The operator that prepares for it.
+    next: usize,
+    /// True if it does not wait for barriers (`in_flight.rs`).
+    pub(super) is_early: bool,
+}
+
+/// Records that were on their way to an operator of the chain when the checkpoint was taken.
+pub(crate) struct Restored {
+    pub(crate) node: usize,
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) batch: AnyBatch,
 }
 
 /// The outcome of a step.
@@ -118,7 +148,11 @@ impl Subtask {
             effects: VecDeque::new(),
             triggered: None,
             newest: None,
+            pressing: None,
             preparing: None,
+            recording: None,
+            restored: VecDeque::new(),
+            feeding: None,
             // A restored split may stand at a watermark already.
             is_advancing: true,
             ended_split: None,
@@ -143,7 +177,9 @@ impl Subtask {
                     self.triggered = Some((id, kind));
                 }
             }
+            Control::Hurry { id } => self.hurry(id),
             Control::Abort { id } => {
+                self.pressing.take_if(|pressing| *pressing <= id);
                 self.newest = self.newest.max(Some(id));
                 self.triggered.take_if(|(triggered, _)| *triggered <= id);
                 if let Head::Channels(gate) = &mut self.head {
@@ -151,8 +187,49 @@ impl Subtask {
                 }
             }
             Control::Completed { id } => self.outstanding.completed(id),
+            Control::Relax => {
+                self.chain.relax();
+                if let Head::Source(source) = &mut self.head {
+                    source.is_suspect = false;
+                }
+            }
             Control::Shutdown => self.phase = Phase::Done,
         }
+    }
+
+    /// How far each split has been read.
+    pub(crate) fn records_read(&self) -> Vec<SplitRead> {
+        match &self.head {
+            Head::Source(source) => source.head.records_read(&source.name),
+            Head::Channels(_) => Vec::new(),
+        }
+    }
+
+    fn hurry(&mut self, id: CheckpointId) {
+        let is_begun = Some(id) <= self.newest;
+        let is_prepared = self.preparing.as_ref().is_some_and(|cut| cut.barrier.id == id);
+        if is_begun && !is_prepared {
+            return;
+        }
+        self.pressing = self.pressing.max(Some(id));
+        if self.is_source() && !is_begun {
+            self.handle(Control::Trigger { id, kind: BarrierKind::Checkpoint });
+        }
+    }
+
+    /// True if a cut must not wait: the chain is emptied into gates without room.
+    fn is_pressed(&self) -> bool {
+        let Some(id) = self.pressing else { return false };
+        match (&self.preparing, &self.head) {
+            (Some(cut), _) => cut.barrier.id == id,
+            (None, Head::Channels(gate)) => gate.can_record(),
+            (None, Head::Source(_)) => true,
+        }
+    }
+
+    /// Restored records to take before anything else, in this order.
+    pub(crate) fn restore(&mut self, records: Vec<Restored>) {
+        self.restored = records.into();
     }
 
     /// The next thing the subtask asks of the world.
@@ -176,22 +253,21 @@ impl Subtask {
             if self.phase == Phase::Done {
                 return Ok(Step { has_moved: budget != before, next: Next::Never });
             }
+            self.record()?;
+            self.chain.is_pressed = self.is_pressed();
             // Records that are on their way go first: everything below needs an empty chain.
             let drained = self.chain.drain(now, &mut budget)?;
             if std::mem::take(&mut self.chain.was_called_by_time) {
                 self.is_advancing = true;
                 // What was given out may have reached operators that had prepared for the cut:
                 // they are asked again before it is taken.
-                if let Some((_, next)) = &mut self.preparing {
-                    *next = 0;
+                if let Some(cut) = &mut self.preparing {
+                    cut.next = 0;
                 }
             }
             let round = match drained {
                 Drained::Budget => Round::Moved,
-                Drained::Blocked { wake_at } => {
-                    self.restart_idleness()?;
-                    Round::Wait { wake_at }
-                }
+                Drained::Blocked { wake_at } => self.blocked_round(wake_at, now)?,
                 Drained::Empty => self.next_round(now, decider)?,
             };
             self.roll();
@@ -219,20 +295,26 @@ impl Subtask {
         }
     }
 
-    /// What comes next when the chain is empty: a cut, a watermark, or input, in this order.
+    /// What comes next when the chain is not empty and nothing in it can move.
+    fn blocked_round(
+        &mut self,
+        wake_at: Option<ProcessingTime>,
+        now: ProcessingTime,
+    ) -> Result<Round> {
+        // What the first operator has left of its batch can be a part of the cut.
+        let can_cut = self.feeding.is_some() && self.chain.only_head_waits();
+        if can_cut && self.is_pressed() && self.next_cut(now)? {
+            return Ok(Round::Moved);
+        }
+        self.restart_idleness()?;
+        Ok(Round::Wait { wake_at })
+    }
+
+    /// What comes next when the chain is empty: a cut, restored records, a watermark, or input, in
+    /// this order.
     fn next_round(&mut self, now: ProcessingTime, decider: &mut dyn Decider) -> Result<Round> {
         self.settle()?;
-        if self.preparing.is_none()
-            && let Some((id, kind)) = self.triggered.take()
-        {
-            self.newest = Some(id);
-            self.preparing = Some((Barrier { id, kind, sent: 0 }, 0));
-        }
-        if let Some((barrier, next)) = self.preparing.take() {
-            match self.chain.before_barrier(next, now)? {
-                Some(next) => self.preparing = Some((barrier, next)),
-                None => self.take_barrier(barrier)?,
-            }
+        if self.next_cut(now)? {
             return Ok(Round::Moved);
         }
         if !self.chain.has_room() {
@@ -240,6 +322,15 @@ impl Subtask {
             return Ok(Round::Wait { wake_at: None });
         }
         // Behind the cut of a stop nothing is given out that the next run would give out again.
+        if self.phase == Phase::Running
+            && let Some(Restored { node, edge, mut batch }) = self.restored.pop_front()
+        {
+            if !planted!(RestoreSkipsInFlight) {
+                self.chain.feed(node, &mut batch);
+                self.feeding = (node == 0).then_some(edge);
+            }
+            return Ok(Round::Moved);
+        }
         if self.is_advancing && self.phase != Phase::Stopped {
             return self.advance(now);
         }
@@ -251,6 +342,41 @@ impl Subtask {
             (Head::Source(_), Phase::Running) => self.read_source(now, decider),
             (Head::Channels(_), Phase::Running) => self.read_channels(now, decider),
         }
+    }
+
+    /// Goes on with the next cut; false if there is none to take now.
+    fn next_cut(&mut self, now: ProcessingTime) -> Result<bool> {
+        if self.preparing.is_none() {
+            let barrier = |id, kind| Barrier { id, kind, sent: 0 };
+            let can_record = matches!(&self.head, Head::Channels(gate) if gate.can_record());
+            // A last checkpoint has nothing on its way: what was restored is taken before.
+            let is_due =
+                |(_, kind): &mut (_, BarrierKind)| self.restored.is_empty() || !kind.is_last();
+            if let Some((id, kind)) = self.triggered.take_if(is_due) {
+                self.prepare(barrier(id, kind), false);
+            } else if let Some(id) = self.pressing.filter(|id| Some(*id) > self.newest)
+                && can_record
+            {
+                self.prepare(barrier(id, BarrierKind::Checkpoint), true);
+            }
+        }
+        let Some(mut cut) = self.preparing.take() else { return Ok(false) };
+        match self.chain.before_barrier(cut.next, now)? {
+            Some(next) => {
+                cut.next = next;
+                self.preparing = Some(cut);
+            }
+            None => {
+                self.pressing.take_if(|pressing| *pressing <= cut.barrier.id);
+                self.take_barrier(cut)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn prepare(&mut self, barrier: Barrier, is_early: bool) {
+        self.newest = self.newest.max(Some(barrier.id));
+        self.preparing = Some(Cut { barrier, next: 0, is_early });
     }
 
     /// Advances operators to the watermark of the head.
@@ -296,25 +422,34 @@ impl Subtask {
 
     fn read_source(&mut self, now: ProcessingTime, decider: &mut dyn Decider) -> Result<Round> {
         let Head::Source(source) = &mut self.head else { return Ok(Round::Moved) };
-        let SourceInput { head, held, .. } = source;
-        held.clear();
-        self.chain.each_origin(|_, origin| {
-            held.extend((0..head.split_count()).filter(|&split| origin.is_held(split)));
-            Ok(())
-        })?;
-        held.sort_unstable();
         if source.head.is_exhausted() {
             // It had no split to begin with, or all had ended before the restart.
             self.is_advancing = true;
             return Ok(Round::Moved);
         }
+        let held = &mut source.held;
+        held.clear();
+        self.chain.each_origin(|_, origin| {
+            origin.held_splits(held);
+            Ok(())
+        })?;
+        held.sort_unstable();
         // Small batches to a slow receiver: a barrier has to wait for what is on its way.
         let max = self.chain.batch_records.min(self.chain.room().max(LEAST_READ));
-        let SourceInput { name, head, held, metrics, .. } = source;
-        let read = guard(name, || head.read(decider, now, max, held, metrics))?;
+        let SourceInput { name, head, held, metrics, is_suspect, .. } = source;
+        let max = if *is_suspect { 1 } else { max };
+        let read = guard(name, || head.read(decider, now, max, held, metrics)).map_err(
+            |error| match head.reading() {
+                Some(id) if *is_suspect => {
+                    error.at_record(RecordAt { id: Some(id), ..RecordAt::default() })
+                }
+                _ => error,
+            },
+        )?;
         self.ended_split = read.ended;
         if let Some(split) = read.split {
             self.chain.split = split;
+            self.feeding = None;
             self.chain.take_from_head(&mut *source.head, &source.outlets);
             self.tell_idleness()?;
             self.is_advancing = true;
@@ -361,14 +496,16 @@ impl Subtask {
         let Head::Channels(gate) = &mut self.head else { return Ok(Round::Moved) };
         match gate.take(decider, now)? {
             Taken::Batch { mut batch, channel } => {
-                self.chain.feed(&mut batch);
+                self.chain.feed(0, &mut batch);
+                if gate.can_record() {
+                    self.feeding = gate.edge(channel).cloned();
+                }
                 gate.recycle(channel, batch);
                 Ok(Round::Moved)
             }
             Taken::Control => Ok(Round::Moved),
             Taken::Aligned(barrier) => {
-                self.newest = self.newest.max(Some(barrier.id));
-                self.preparing = Some((barrier, 0));
+                self.prepare(barrier, false);
                 Ok(Round::Moved)
             }
             Taken::Nothing => {

@@ -1,13 +1,13 @@
 //! One subtask alone, step by step: what no seed finds often.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use thalweg_checkpoint::{Barrier, BarrierKind, CheckpointId, SubtaskId};
+use thalweg_checkpoint::{Barrier, BarrierKind, CheckpointId, CheckpointMode, SubtaskId};
 use thalweg_state::KeyGroupCount;
 
 use super::chain::{Chain, ChainGate, ChainNode, Outlet};
-use super::effect::Effect;
+use super::effect::{Control, Effect};
 use super::erased::OperatorCell;
 use super::input::InputGate;
 use super::output::Gate;
@@ -18,6 +18,7 @@ use crate::channel::{ChannelBounds, Receiver, Sender, StreamElement, channel};
 use crate::decider::RoundRobin;
 use crate::error::{Error, Result};
 use crate::graph::Partition;
+use crate::in_flight::{Edge, InFlight, WireCodec};
 use crate::metrics::OperatorMetrics;
 use crate::operator::{Advance, Context, Operator, Outputs, SnapshotContext};
 use crate::park::Waker;
@@ -123,8 +124,9 @@ fn subtask(mut nodes: Vec<ChainNode>, records: usize) -> (Subtask, Sender, Recei
     }
     let gate = Gate::<u64>::new(Partition::Forward, KeyGroupCount::default(), vec![output]);
     let gates = vec![ChainGate { gate: Box::new(gate), parent: Some(last) }];
-    let chain = Chain { nodes, gates, split: 0, batch_records: 8, was_called_by_time: false };
-    let head = Head::Channels(InputGate::new(vec![input]));
+    let chain = Chain::new(nodes, gates, 8);
+    let head =
+        Head::Channels(InputGate::new(vec![(0, input)], Vec::new(), CheckpointMode::ExactlyOnce));
     (Subtask::new(SubtaskId { task: 0, index: 0 }, (0, 128), head, chain), sender, receiver)
 }
 
@@ -189,6 +191,133 @@ fn an_operator_that_is_due_without_room_does_not_keep_its_worker_awake() {
     assert_eq!(step(&mut subtask, 11).next, Next::Wait { wake_at: Some(at(12)) });
 }
 
+/// Gives on what it takes, one by one.
+struct Pass;
+
+impl Operator for Pass {
+    type In = u64;
+    type Out = u64;
+    type Side = ();
+
+    fn process(
+        &mut self,
+        input: &mut Batch<u64>,
+        out: &mut Outputs<'_, u64, ()>,
+        _context: &mut Context<'_>,
+    ) -> Result<()> {
+        out.main.values.push(input.values.remove(0));
+        Ok(())
+    }
+}
+
+/// A subtask behind two channels whose records can be written down, and with room for one record.
+fn recording_subtask() -> (Subtask, [Sender; 2], Receiver) {
+    let names = ("from".to_owned(), "pass".to_owned());
+    let edge = Edge { from: names.0, port: 0, to: names.1, codec: WireCodec::of::<u64>() };
+    let open = || channel(ChannelBounds::default(), Waker::default(), Waker::default());
+    let ((left, left_in), (right, right_in)) = (open(), open());
+    let bounds = ChannelBounds { records: 1, ..ChannelBounds::default() };
+    let (output, receiver) = channel(bounds, Waker::default(), Waker::default());
+    let mut pass = node("pass", Pass);
+    pass.outlets[0] = vec![Outlet::Gate(0)];
+    let gate = Gate::<u64>::new(Partition::Forward, KeyGroupCount::default(), vec![output]);
+    let gates = vec![ChainGate { gate: Box::new(gate), parent: Some(0) }];
+    let inputs = vec![(0, left_in), (0, right_in)];
+    let mode = CheckpointMode::ExactlyOnce;
+    let head = Head::Channels(InputGate::new(inputs, vec![Arc::new(edge)], mode));
+    let id = SubtaskId { task: 0, index: 0 };
+    let subtask = Subtask::new(id, (0, 128), head, Chain::new(vec![pass], gates, 8));
+    (subtask, [left, right], receiver)
+}
+
+fn barrier(id: u64) -> Barrier {
+    Barrier { id: CheckpointId(id), kind: BarrierKind::Checkpoint, sent: 0 }
+}
+
+/// The next capture: its checkpoint and the records that were on their way.
+fn captured(subtask: &mut Subtask) -> Option<(u64, Vec<u64>)> {
+    let Effect::Capture(capture) = subtask.poll_effect()? else { return None };
+    let decode = |in_flight: &InFlight| in_flight.edge.codec.decode(&in_flight.bytes, None);
+    let batches = capture.in_flight.iter().flat_map(|part| decode(part).expect("readable"));
+    let values = batches.flat_map(|batch| batch.downcast::<Batch<u64>>().expect("numbers").values);
+    Some((capture.id.0, values.collect()))
+}
+
+/// What has come out, with a 0 for each barrier.
+fn given_out(receiver: &mut Receiver) -> Vec<u64> {
+    let mut out = Vec::new();
+    while let Some(element) = receiver.take(at(1)) {
+        match element {
+            StreamElement::Batch { batch, .. } => {
+                out.extend(batch.downcast::<Batch<u64>>().expect("numbers").values);
+            }
+            StreamElement::Barrier(_) => out.push(0),
+            _ => {}
+        }
+    }
+    out
+}
+
+#[test]
+fn a_cut_that_does_not_wait_holds_what_is_on_its_way() {
+    let (mut subtask, [mut left, mut right], mut receiver) = recording_subtask();
+    send(&mut left, vec![1, 7]);
+    step(&mut subtask, 1);
+    // There is no room for what is inside, nor for these.
+    send(&mut left, vec![2]);
+    send(&mut right, vec![3]);
+    assert!(!step(&mut subtask, 1).has_moved, "it has no room");
+    subtask.handle(Control::Hurry { id: CheckpointId(1) });
+    left.send_barrier(barrier(1));
+    send(&mut left, vec![4]);
+    step(&mut subtask, 1);
+    assert_eq!(captured(&mut subtask), None, "the other barrier is missing");
+    send(&mut right, vec![5]);
+    right.send_barrier(barrier(1));
+    send(&mut right, vec![6]);
+    step(&mut subtask, 1);
+    let (id, mut records) = captured(&mut subtask).expect("the recording is complete");
+    records.sort_unstable();
+    assert_eq!((id, records), (1, vec![2, 3, 5]));
+    let mut out = Vec::new();
+    for _ in 0..9 {
+        out.extend(given_out(&mut receiver));
+        step(&mut subtask, 1);
+    }
+    assert_eq!(
+        out[..3],
+        [1, 7, 0],
+        "what is inside leaves without room, and the barrier leaves before what was recorded"
+    );
+    out.sort_unstable();
+    assert_eq!(out, [0, 1, 2, 3, 4, 5, 6, 7], "and all of it is worked on once");
+}
+
+#[test]
+fn a_recording_that_is_given_up_is_followed_by_an_ordinary_cut() {
+    let (mut subtask, [mut left, mut right], mut receiver) = recording_subtask();
+    send(&mut left, vec![1]);
+    step(&mut subtask, 1);
+    send(&mut left, vec![2]);
+    subtask.handle(Control::Hurry { id: CheckpointId(1) });
+    step(&mut subtask, 1);
+    subtask.handle(Control::Abort { id: CheckpointId(1) });
+    step(&mut subtask, 1);
+    assert_eq!(captured(&mut subtask), Some((1, vec![2])), "for whoever removes its parts");
+    // The barriers of the first stand in front of those of the second, one of them in the buffer.
+    for sender in [&mut left, &mut right] {
+        sender.send_barrier(barrier(1));
+        sender.send_barrier(barrier(2));
+    }
+    let mut out = Vec::new();
+    for _ in 0..9 {
+        out.extend(given_out(&mut receiver));
+        step(&mut subtask, 1);
+    }
+    assert_eq!(captured(&mut subtask), Some((2, Vec::new())));
+    assert_eq!(out, [1, 0, 2, 0]);
+}
+
 /// One split, of one number.
 struct One;
 
@@ -243,4 +372,70 @@ fn records_of_two_sources_have_different_identities() {
     assert_ne!(left, right);
     assert_eq!(left, ids(Some("left")), "the same in every run");
     assert!(ids(None).is_empty(), "nobody has asked");
+}
+
+/// Notes how many records it is given at a time; fails at 13.
+#[derive(Default)]
+struct Sizes(Arc<Mutex<Vec<usize>>>);
+
+impl Operator for Sizes {
+    type In = u64;
+    type Out = u64;
+    type Side = ();
+
+    fn process(
+        &mut self,
+        input: &mut Batch<u64>,
+        out: &mut Outputs<'_, u64, ()>,
+        _context: &mut Context<'_>,
+    ) -> Result<()> {
+        self.0.lock().expect("is not poisoned").push(input.len());
+        if input.values.contains(&13) {
+            return Err(Error::user("unlucky"));
+        }
+        out.main.values.append(&mut input.values);
+        out.main.take_columns(input);
+        Ok(())
+    }
+}
+
+/// Under suspicion an operator gets single records, and its error says at which it failed; the
+/// operators around it, and itself when the suspicion is over, get batches.
+#[test]
+fn a_suspect_gets_its_records_one_at_a_time() {
+    let [sizes, others]: [Arc<Mutex<Vec<usize>>>; 2] = Default::default();
+    let mut suspect = node("suspect", Sizes(sizes.clone()));
+    suspect.is_suspect = true;
+    let nodes = vec![node("before", Sizes(others.clone())), suspect];
+    let (mut subtask, mut sender, mut receiver) = subtask(nodes, 100);
+    let given = || std::mem::take(&mut *sizes.lock().expect("is not poisoned"));
+    send(&mut sender, vec![1, 2, 3]);
+    step(&mut subtask, 1);
+    assert_eq!(records(&mut receiver, 1), [1, 2, 3]);
+    assert_eq!((given(), &others.lock().expect("is not poisoned")[..]), (vec![1; 3], &[3][..]));
+    // Relaxed with records behind the one in work.
+    send(&mut sender, vec![4, 5, 6]);
+    let paused = subtask.step(at(2), &mut RoundRobin::default(), 3).expect("a step");
+    assert_eq!((paused.next, given()), (Next::Now, vec![1]));
+    subtask.handle(Control::Relax);
+    send(&mut sender, vec![7, 8]);
+    step(&mut subtask, 2);
+    assert_eq!((records(&mut receiver, 2), given()), (vec![4, 5, 6, 7, 8], vec![2, 2]));
+
+    subtask.chain.nodes[0].is_suspect = true;
+    send(&mut sender, vec![11, 12, 13, 14]);
+    let error = subtask.step(at(3), &mut RoundRobin::default(), 64).expect_err("fails at 13");
+    assert_eq!(error.record().and_then(|record| record.shown.as_deref()), Some("13"));
+}
+
+/// An operator that waits for its time has taken a single record: the next one does not wait.
+#[test]
+fn a_suspect_that_asks_for_a_time_takes_what_is_there() {
+    let mut later = node("later", Later::default());
+    later.is_suspect = true;
+    let (mut subtask, mut sender, mut receiver) = subtask(vec![later], 100);
+    send(&mut sender, vec![1, 2, 3]);
+    step(&mut subtask, 1);
+    step(&mut subtask, 11);
+    assert_eq!(records(&mut receiver, 11), [1, 2, 3]);
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thalweg_engine::graph::{Level, OperatorSpec, Partition};
-use thalweg_engine::state::{OperatorState, Table, TableId};
 use thalweg_engine::{
-    Batch, Context, Data, EachTable, Error, Key, Marks, OpenContext, Operator, Outputs, Result,
+    Batch, Context, Data, EachTable, Key, Marks, OpenContext, Operator, Outputs, Result,
     SnapshotContext,
 };
 
 use super::Change;
 use crate::aggregate::{Aggregate, RetractableAggregate};
+use crate::keyed_table::KeyedTable;
 use crate::stream::{Keyed, KeyedStream, Stream};
 
 impl<K: Key, T: Data> KeyedStream<K, Change<T>> {
@@ -57,7 +57,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let records = self.stream.with_partition(Partition::Forward);
         let inserted =
             records.map(|Keyed { key, value }| Keyed { key, value: Change::Insert(value) });
-        let inserted = inserted.with_partition(partition);
+        let inserted = inserted.over_exchange(partition);
         self.stream.job.operator(&inserted, spec, move || ChangingAggregate::new(&aggregate))
     }
 }
@@ -93,8 +93,6 @@ where
     }
 }
 
-const GROUPS: TableId = TableId(0);
-
 /// The rows of one key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Group<A> {
@@ -103,22 +101,19 @@ struct Group<A> {
     rows: i64,
 }
 
-/// The operator's state with its one table.
-type Groups<K, A> = (OperatorState, Table<K, Group<A>>);
-
 pub(super) struct ChangingAggregate<K, T, A: RetractableAggregate<T>> {
     aggregate: Arc<A>,
-    state: Option<Groups<K, A::Accumulator>>,
+    state: KeyedTable<K, Group<A::Accumulator>>,
     records: PhantomData<fn(T)>,
 }
 
 impl<K: Key, T: Data, A: RetractableAggregate<T>> ChangingAggregate<K, T, A> {
     pub(super) fn new(aggregate: &Arc<A>) -> Self {
-        ChangingAggregate { aggregate: aggregate.clone(), state: None, records: PhantomData }
-    }
-
-    fn state(&mut self) -> Result<&mut Groups<K, A::Accumulator>> {
-        self.state.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))
+        ChangingAggregate {
+            aggregate: aggregate.clone(),
+            state: KeyedTable::new(),
+            records: PhantomData,
+        }
     }
 }
 
@@ -128,11 +123,7 @@ impl<K: Key, T: Data, A: RetractableAggregate<T>> Operator for ChangingAggregate
     type Side = ();
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        let mut state = context.open_state()?;
-        let mut table = state.table(GROUPS);
-        state.restore(context.restored, &mut |key, value| table.restore_entry(&key, value))?;
-        self.state = Some((state, table));
-        Ok(())
+        self.state.open(context)
     }
 
     fn process(
@@ -142,7 +133,7 @@ impl<K: Key, T: Data, A: RetractableAggregate<T>> Operator for ChangingAggregate
         _context: &mut Context<'_>,
     ) -> Result<()> {
         let aggregate = self.aggregate.clone();
-        let (_, table) = self.state()?;
+        let table = self.state.table()?;
         let create = || Group { accumulator: aggregate.create(), rows: 0 };
         let result = |group: &Group<A::Accumulator>| {
             (group.rows > 0).then(|| aggregate.finish(&group.accumulator))
@@ -188,14 +179,10 @@ impl<K: Key, T: Data, A: RetractableAggregate<T>> Operator for ChangingAggregate
     }
 
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
-        let (state, table) = self.state()?;
-        let mut snapshot = state.begin_snapshot();
-        table.snapshot_into(&mut snapshot)?;
-        context.put_state(state.finish_snapshot(snapshot));
-        Ok(())
+        self.state.snapshot(context)
     }
 
     fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
-        Ok(f(&mut self.state()?.1)?)
+        self.state.each_table(f)
     }
 }

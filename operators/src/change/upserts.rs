@@ -4,13 +4,13 @@ use std::marker::PhantomData;
 use std::panic::Location;
 
 use thalweg_engine::graph::OperatorSpec;
-use thalweg_engine::state::{OperatorState, Table, TableId};
 use thalweg_engine::{
-    Batch, Context, Data, EachTable, Error, Key, Marks, OpenContext, Operator, Outputs, Result,
+    Batch, Context, Data, EachTable, Key, Marks, OpenContext, Operator, Outputs, Result,
     SnapshotContext,
 };
 
 use super::Change;
+use crate::keyed_table::KeyedTable;
 use crate::stream::{Keyed, KeyedStream, Stream};
 
 impl<K: Key, T: Data> KeyedStream<K, T> {
@@ -48,21 +48,15 @@ impl<K: Key, V: Data> KeyedStream<K, Option<V>> {
     }
 }
 
-const LATEST: TableId = TableId(0);
-
 pub(super) struct Upserts<K, T, V> {
     value_of: fn(T) -> Option<V>,
-    state: Option<(OperatorState, Table<K, V>)>,
+    state: KeyedTable<K, V>,
     records: PhantomData<fn(T)>,
 }
 
 impl<K: Key, T: Data, V: Data> Upserts<K, T, V> {
     pub(super) fn new(value_of: fn(T) -> Option<V>) -> Self {
-        Upserts { value_of, state: None, records: PhantomData }
-    }
-
-    fn state(&mut self) -> Result<&mut (OperatorState, Table<K, V>)> {
-        self.state.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))
+        Upserts { value_of, state: KeyedTable::new(), records: PhantomData }
     }
 }
 
@@ -72,11 +66,7 @@ impl<K: Key, T: Data, V: Data> Operator for Upserts<K, T, V> {
     type Side = ();
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        let mut state = context.open_state()?;
-        let mut table = state.table(LATEST);
-        state.restore(context.restored, &mut |key, value| table.restore_entry(&key, value))?;
-        self.state = Some((state, table));
-        Ok(())
+        self.state.open(context)
     }
 
     fn process(
@@ -86,7 +76,7 @@ impl<K: Key, T: Data, V: Data> Operator for Upserts<K, T, V> {
         _context: &mut Context<'_>,
     ) -> Result<()> {
         let value_of = self.value_of;
-        let (_, table) = self.state()?;
+        let table = self.state.table()?;
         let mut marks = Marks::of(&input.behind);
         let mut taken = 0;
         let mut values = std::mem::take(&mut input.values).into_iter();
@@ -126,14 +116,10 @@ impl<K: Key, T: Data, V: Data> Operator for Upserts<K, T, V> {
     }
 
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
-        let (state, table) = self.state()?;
-        let mut snapshot = state.begin_snapshot();
-        table.snapshot_into(&mut snapshot)?;
-        context.put_state(state.finish_snapshot(snapshot));
-        Ok(())
+        self.state.snapshot(context)
     }
 
     fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
-        Ok(f(&mut self.state()?.1)?)
+        self.state.each_table(f)
     }
 }

@@ -5,15 +5,15 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use thalweg_engine::graph::{Level, OperatorSpec};
-use thalweg_engine::state::{OperatorState, Table, TableId};
 use thalweg_engine::{
-    Batch, Context, Data, EachTable, Element, Error, EventTime, Key, Marks, OpenContext, Operator,
+    Batch, Context, Data, EachTable, Element, EventTime, Key, Marks, OpenContext, Operator,
     Outputs, Result, SnapshotContext,
 };
 
 use super::as_of::AsOfJoin;
 use super::pair::{self, Pairing};
 use crate::connect::ConnectedStreams;
+use crate::keyed_table::KeyedTable;
 use crate::stream::{Either, Keyed, Stream};
 
 /// A stream to be joined with a table; which version comes next.
@@ -67,24 +67,19 @@ impl<K: Key, A: Data, V: Data> LatestJoin<K, A, V> {
         let ConnectedStreams { left, right } = &self.streams;
         let (left, right) = (left.tagged_left::<Option<V>>(), right.tagged_right::<A>());
         let f = Arc::new(f);
-        let make =
-            move || Latest { f: f.clone(), open: None, types: PhantomData::<fn(K, A, V) -> R> };
+        let make = move || Latest {
+            f: f.clone(),
+            state: KeyedTable::new(),
+            types: PhantomData::<fn(K, A, V) -> R>,
+        };
         left.job.operator2(&left, &right, spec, make)
     }
 }
 
-const VERSIONS: TableId = TableId(0);
-
 struct Latest<K, A, V, F, R> {
     f: Arc<F>,
-    open: Option<(OperatorState, Table<K, V>)>,
+    state: KeyedTable<K, V>,
     types: PhantomData<fn(K, A, V) -> R>,
-}
-
-impl<K: Key, A: Data, V: Data, R: Element, F: Pairing<K, A, V, R>> Latest<K, A, V, F, R> {
-    fn opened(&mut self) -> Result<&mut (OperatorState, Table<K, V>)> {
-        self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))
-    }
 }
 
 impl<K: Key, A: Data, V: Data, R: Element, F> Operator for Latest<K, A, V, F, R>
@@ -96,11 +91,7 @@ where
     type Side = ();
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        let mut state = context.open_state()?;
-        let mut versions = state.table(VERSIONS);
-        state.restore(context.restored, &mut |key, value| versions.restore_entry(&key, value))?;
-        self.open = Some((state, versions));
-        Ok(())
+        self.state.open(context)
     }
 
     fn process(
@@ -111,7 +102,7 @@ where
     ) -> Result<()> {
         let mut marks = Marks::of(&input.behind);
         let f = self.f.clone();
-        let (_, versions) = self.opened()?;
+        let versions = self.state.table()?;
         for (index, Keyed { key, value }) in input.values.drain(..).enumerate() {
             let (hash, mark) = (input.hashes[index], marks.at(index));
             match value {
@@ -131,15 +122,11 @@ where
     }
 
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
-        let (state, versions) = self.opened()?;
-        let mut snapshot = state.begin_snapshot();
-        versions.snapshot_into(&mut snapshot)?;
-        context.put_state(state.finish_snapshot(snapshot));
-        Ok(())
+        self.state.snapshot(context)
     }
 
     fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
-        Ok(f(&mut self.opened()?.1)?)
+        self.state.each_table(f)
     }
 }
 
@@ -178,7 +165,7 @@ mod tests {
                 (is_outer || v.is_some()).then(|| (a.copied(), v.copied()))
             };
             let f = Arc::new(f);
-            let make = || Latest { f: f.clone(), open: None, types: PhantomData };
+            let make = || Latest { f: f.clone(), state: KeyedTable::new(), types: PhantomData };
             let hash = |record: &Record| hash_key(&record.key).expect("a number has a hash");
             verify_operator(make, Some(&hash), &script).expect("all modes agree").main
         };

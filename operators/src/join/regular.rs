@@ -34,7 +34,10 @@ impl<K: Key, A: Data, B: Data> ConnectedStreams<K, A, B> {
         name: impl Into<String>,
         f: impl Fn(&K, &A, &B) -> R + Send + Sync + 'static,
     ) -> Stream<R> {
-        let spec = OperatorSpec::stateful(name, "join", Location::caller());
+        let mut spec = OperatorSpec::stateful(name, "join", Location::caller());
+        let note =
+            "keeps every row of both sides for good; joins with an interval or a window do not";
+        spec.note = Some(note.to_owned());
         let (left, right) = (self.left.tagged_left::<B>(), self.right.tagged_right::<A>());
         let f = Arc::new(f);
         let make = move || RegularJoin::new(f.clone());

@@ -5,7 +5,8 @@ use thalweg_engine::sim::Random;
 use thalweg_engine::state::hash_key;
 use thalweg_engine::testing::Input;
 use thalweg_engine::{
-    Advance, Batch, Context, EventTime, OpenContext, Operator, Outputs, Result, SnapshotContext,
+    Advance, Batch, Context, EachTable, EventTime, OpenContext, Operator, Outputs, Result,
+    SnapshotContext,
 };
 
 use crate::stream::{Either, Keyed};
@@ -188,5 +189,9 @@ impl<O: Operator> Operator for Watched<O> {
 
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
         self.operator.snapshot(context)
+    }
+
+    fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
+        self.operator.each_table(f)
     }
 }

@@ -6,8 +6,8 @@ use thalweg_engine::{
 };
 
 use super::states::{
-    Aggregating, AggregatingState, ListEntries, ListState, MapEntries, MapState, Named, Owner,
-    Reducing, ReducingState, Value, ValueState,
+    Aggregating, AggregatingState, Clocks, ListEntries, ListState, MapEntries, MapState, Named,
+    Owner, Reducing, ReducingState, Value, ValueState,
 };
 use crate::aggregate::Aggregate;
 
@@ -73,6 +73,8 @@ pub struct ProcessContext<'a, K, S, O, D = ()> {
     pub(super) side: &'a mut Batch<D>,
     pub(super) changes: &'a mut Vec<Change>,
     pub(super) named: &'a mut Named<K>,
+    /// The time, for state that expires.
+    pub(super) clocks: Clocks,
 }
 
 /// What a call asks for that happens when it returns.
@@ -176,22 +178,23 @@ impl<K, S, O, D> ProcessContext<'_, K, S, O, D> {
 impl<K: Key, S, O, D> ProcessContext<'_, K, S, O, D> {
     /// A named value of the key.
     pub fn value<V: Data>(&mut self, state: &ValueState<V>) -> Value<'_, K, V> {
-        Value { table: self.named.at(state.slot), owner: self.owner }
+        Value { state: self.named.single(state.slot, self.clocks), owner: self.owner }
     }
 
     /// A named list of the key.
     pub fn list<V: Data>(&mut self, state: &ListState<V>) -> ListEntries<'_, K, V> {
-        ListEntries { list: self.named.at(state.slot), owner: self.owner }
+        ListEntries { list: self.named.list(state.slot, self.clocks), owner: self.owner }
     }
 
     /// A named map of the key.
     pub fn map<M: Key, V: Data>(&mut self, state: &MapState<M, V>) -> MapEntries<'_, K, M, V> {
-        MapEntries { map: self.named.at(state.slot), owner: self.owner }
+        MapEntries { map: self.named.map(state.slot, self.clocks), owner: self.owner }
     }
 
     /// A named value of the key that what is added is combined into.
     pub fn reducing<'b, V: Data>(&'b mut self, state: &'b ReducingState<V>) -> Reducing<'b, K, V> {
-        Reducing { table: self.named.at(state.slot), owner: self.owner, combine: &*state.combine }
+        let single = self.named.single(state.slot, self.clocks);
+        Reducing { state: single, owner: self.owner, combine: &*state.combine }
     }
 
     /// A named accumulator of the key.
@@ -200,7 +203,7 @@ impl<K: Key, S, O, D> ProcessContext<'_, K, S, O, D> {
         state: &'b AggregatingState<T, A>,
     ) -> Aggregating<'b, K, T, A> {
         Aggregating {
-            table: self.named.at(state.slot),
+            state: self.named.single(state.slot, self.clocks),
             owner: self.owner,
             aggregate: &*state.aggregate,
         }

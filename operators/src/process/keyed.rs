@@ -20,7 +20,7 @@ use thalweg_engine::{
 };
 
 use super::context::{Change, Moment, ProcessContext};
-use super::states::{Declared, Named, Owner};
+use super::states::{Clocks, Declared, Named, Owner};
 use super::timers::Timers;
 
 /// The state of each key.
@@ -49,6 +49,9 @@ pub(super) struct KeyedCalls<K, S, O, D> {
     pub(super) watermark: EventTime,
     /// The greatest watermark before the end of the input.
     last_watermark: EventTime,
+    /// How far event time has come for state that expires: to the last watermark, before the end
+    /// of the input, whose timers have all been called.
+    event_now: EventTime,
     has_ended: bool,
     /// True if records have identities, so that what timers give out needs some too.
     pub(super) has_ids: bool,
@@ -71,6 +74,7 @@ impl<K: Key, S: Data + Default, O: Element, D: Element> KeyedCalls<K, S, O, D> {
             declared,
             watermark: EventTime::MIN,
             last_watermark: EventTime::MIN,
+            event_now: EventTime::MIN,
             has_ended: false,
             has_ids: false,
             changes: Vec::new(),
@@ -91,6 +95,7 @@ impl<K: Key, S: Data + Default, O: Element, D: Element> KeyedCalls<K, S, O, D> {
         if self.watermark < EventTime::MAX {
             self.last_watermark = self.watermark;
         }
+        self.event_now = self.last_watermark;
         let mut state = context.open_state()?;
         let mut named = Named::open(&self.declared, &mut state, context.key_group_count);
         let mut states: Table<K, S> = state.table(STATES);
@@ -116,6 +121,19 @@ impl<K: Key, S: Data + Default, O: Element, D: Element> KeyedCalls<K, S, O, D> {
     #[inline]
     pub(super) fn call(
         &mut self,
+        owner: (&K, u64),
+        moment: Moment,
+        out: &mut Outputs<'_, O, D>,
+        f: impl FnOnce(&mut ProcessContext<'_, K, S, O, D>) -> Result<()>,
+    ) -> Result<()> {
+        self.call_at(self.event_now, owner, moment, out, f)
+    }
+
+    /// As `call`, where event time has come to `event_now`.
+    #[inline]
+    fn call_at(
+        &mut self,
+        event_now: EventTime,
         (key, hash): (&K, u64),
         moment: Moment,
         out: &mut Outputs<'_, O, D>,
@@ -127,8 +145,9 @@ impl<K: Key, S: Data + Default, O: Element, D: Element> KeyedCalls<K, S, O, D> {
         };
         let owner = Owner { key, hash };
         let (main, side) = (&mut *out.main, &mut *out.side);
+        let clocks = Clocks { event_now, time: moment.time, now: moment.now };
         let call = |state: &mut S| {
-            f(&mut ProcessContext { state, owner, moment, main, side, changes, named })
+            f(&mut ProcessContext { state, owner, moment, main, side, changes, named, clocks })
         };
         if size_of::<S>() == 0 {
             // Nothing to keep: a table would only cost.
@@ -172,10 +191,18 @@ impl<K: Key, S: Data + Default, O: Element, D: Element> KeyedCalls<K, S, O, D> {
         Ok(())
     }
 
+    /// Removes state that has expired, in steps: true if nothing is left to do.
+    fn clean_up(&mut self, context: &Context<'_>) -> Result<bool> {
+        let time = self.event_now;
+        let clocks = Clocks { event_now: time, time, now: context.now };
+        self.opened()?.named.clean_up(clocks)
+    }
+
     fn ask_for_wake_up(&self, context: &mut Context<'_>) {
-        let processing = self.open.as_ref().map(|opened| &opened.processing);
-        if let Some(time) = processing.and_then(Timers::first) {
-            context.wake_at(ProcessingTime::from_millis(time));
+        let Some(Opened { processing, named, .. }) = &self.open else { return };
+        let timer = processing.first().map(ProcessingTime::from_millis);
+        if let Some(time) = timer.into_iter().chain(named.wake_at()).min() {
+            context.wake_at(time);
         }
     }
 
@@ -202,17 +229,20 @@ impl<K: Key, S: Data + Default, O: Element, D: Element> KeyedCalls<K, S, O, D> {
         while let Some(due) = self.opened()?.timers.next_due(watermark.millis())? {
             let time = EventTime::from_millis(due.time);
             let moment = self.moment(time, context);
-            self.call((&due.key, due.hash), moment, out, |c| calls.on_timer(time, c))?;
+            let now = self.event_now.max(time);
+            self.call_at(now, (&due.key, due.hash), moment, out, |c| calls.on_timer(time, c))?;
             room -= 1;
             if out.is_full() || room == 0 {
                 return Ok(Advance::More);
             }
         }
+        self.event_now = self.event_now.max(self.last_watermark);
         if self.has_ended && !self.call_processing(calls, i64::MAX, out, context)? {
             return Ok(Advance::More);
         }
+        let is_clean = self.clean_up(context)?;
         self.ask_for_wake_up(context);
-        Ok(Advance::Done)
+        Ok(if is_clean { Advance::Done } else { Advance::More })
     }
 
     /// Calls the processing-time timers that are due at `context.now`.
@@ -225,6 +255,8 @@ impl<K: Key, S: Data + Default, O: Element, D: Element> KeyedCalls<K, S, O, D> {
         if !self.call_processing(calls, context.now.millis(), out, context)? {
             context.wake_at(context.now);
         }
+        // What is left is asked for again, at a time that has come.
+        self.clean_up(context)?;
         self.ask_for_wake_up(context);
         Ok(())
     }

@@ -34,10 +34,17 @@
 //! entry, and every full chunk another; a map has an entry per map key. What belongs to one key is
 //! in its key group, whatever the map key is. So a large list or map is never read, written or
 //! encoded as a whole.
+//!
+//! State with a [`Ttl`] has a time beside each value, element or entry, and a queue of what is to
+//! expire; other state has neither.
 
+mod expiring_list;
+mod expiring_map;
 mod fold;
 mod list;
 mod map;
+mod single;
+mod ttl;
 mod value;
 
 use std::any::Any;
@@ -48,14 +55,25 @@ use std::sync::Arc;
 pub use fold::{Aggregating, AggregatingState, Reducing, ReducingState};
 pub use list::{ListEntries, ListState};
 pub use map::{MapEntries, MapState};
+pub(super) use ttl::Clocks;
+pub use ttl::Ttl;
 pub use value::{Value, ValueState};
 
 use thalweg_engine::state::{
     self, KeyGroupCount, OperatorState, Snapshot, StateKey, Table, TableId, hash_key,
 };
-use thalweg_engine::{Data, EachTable, Error, Key, Result};
+use thalweg_engine::{Data, EachTable, Error, Key, ProcessingTime, Result};
+
+use expiring_list::ExpiringLists;
+use expiring_map::ExpiringMaps;
+use list::{ListAt, Lists};
+use map::{MapAt, Maps};
+use single::{ExpiringValues, Single};
 
 use crate::aggregate::Aggregate;
+
+/// Parts of expired state that are removed at once.
+const CLEAN_UP_BUDGET: usize = 1_024;
 
 /// Tables below this number belong to the operator itself.
 const FIRST_NAMED: u16 = 16;
@@ -80,6 +98,7 @@ pub(super) struct Slot {
     index: u16,
     /// Tells a handle of another function's state.
     table: TableId,
+    expires: bool,
 }
 
 /// The tables of one state, for keys of type `K`.
@@ -89,6 +108,18 @@ pub(super) trait AnyState<K>: Any + Send {
     fn snapshot_into(&mut self, snapshot: &mut Snapshot) -> state::Result<()>;
     /// Calls `f` with every table that `snapshot_into` hands over.
     fn each_table(&mut self, f: &mut EachTable<'_>) -> state::Result<()>;
+
+    /// Removes what has expired: about as many parts as the budget says, which is lessened. True if
+    /// nothing is left.
+    fn clean_up(&mut self, clocks: Clocks, budget: &mut usize) -> Result<bool> {
+        let _ = (clocks, budget);
+        Ok(true)
+    }
+
+    /// When there is something to remove, where that is in processing time.
+    fn wake_at(&self) -> Option<ProcessingTime> {
+        None
+    }
 }
 
 impl<K: Key, V: Data> AnyState<K> for Table<K, V> {
@@ -109,16 +140,34 @@ impl<K: Key, V: Data> AnyState<K> for Table<K, V> {
     }
 }
 
-/// A state's first table (which is its number), its second one if it has two, the number of key
-/// groups, and what to make them in.
+/// Makes a state's tables, whose numbers it is told, in a job of so many key groups.
 type Make<K> = Arc<
-    dyn Fn(&mut OperatorState, [TableId; 2], KeyGroupCount) -> Box<dyn AnyState<K>> + Send + Sync,
+    dyn Fn(&mut OperatorState, [TableId; 3], KeyGroupCount) -> Box<dyn AnyState<K>> + Send + Sync,
 >;
 
 /// What a function has declared.
 pub(super) struct Declared<K> {
-    states: Vec<([TableId; 2], Make<K>)>,
+    states: Vec<DeclaredState<K>>,
     forgotten: Vec<TableId>,
+    /// Whether something expires by event time.
+    pub(super) needs_event_time: bool,
+}
+
+impl<K> Declared<K> {
+    /// Which states do not expire. That is right for those that the function clears.
+    pub(super) fn note(&self) -> Option<String> {
+        let kept = self.states.iter().filter(|state| !state.expires);
+        let names: Vec<String> = kept.map(|state| format!("`{}`", state.name)).collect();
+        let names = (!names.is_empty()).then(|| names.join(", "))?;
+        Some(format!("keeps {names} until the function clears it; `with_ttl` gives it an end"))
+    }
+}
+
+struct DeclaredState<K> {
+    name: String,
+    tables: StateTables,
+    expires: bool,
+    make: Make<K>,
 }
 
 /// Where a function declares its states.
@@ -130,22 +179,43 @@ pub struct StateDeclarations<K> {
     problems: Vec<String>,
 }
 
-/// The tables of the state `name`.
-fn tables_of(name: &str) -> [TableId; 2] {
-    let number = |of: &(&str, u8)| {
-        let hash = hash_key(of).expect("a text and a number have a hash");
-        TableId(FIRST_NAMED + (hash % u64::from(u16::MAX - FIRST_NAMED)) as u16)
-    };
-    [number(&(name, 0)), number(&(name, 1))]
+/// The numbers of a state's tables, whatever it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct StateTables {
+    /// Of state that is kept for good; the first is the number of the state.
+    plain: [TableId; 2],
+    /// Of state that expires.
+    expiring: [TableId; 3],
+}
+
+impl StateTables {
+    /// The tables of the state `name`.
+    fn of(name: &str) -> Self {
+        let number = |table: u8| {
+            let hash = hash_key(&(name, table)).expect("a text and a number have a hash");
+            TableId(FIRST_NAMED + (hash % u64::from(u16::MAX - FIRST_NAMED)) as u16)
+        };
+        StateTables { plain: [0, 1].map(number), expiring: [2, 3, 4].map(number) }
+    }
+
+    fn all(&self) -> impl Iterator<Item = TableId> {
+        self.plain.into_iter().chain(self.expiring)
+    }
+
+    /// Those of state that expires, or does not.
+    fn contains(&self, expires: bool, table: TableId) -> bool {
+        match expires {
+            true => self.expiring.contains(&table),
+            false => self.plain.contains(&table),
+        }
+    }
 }
 
 impl<K: Key> StateDeclarations<K> {
     pub(super) fn new() -> Self {
-        StateDeclarations {
-            declared: Declared { states: Vec::new(), forgotten: Vec::new() },
-            names: BTreeMap::new(),
-            problems: Vec::new(),
-        }
+        let declared =
+            Declared { states: Vec::new(), forgotten: Vec::new(), needs_event_time: false };
+        StateDeclarations { declared, names: BTreeMap::new(), problems: Vec::new() }
     }
 
     /// What was declared, and what is wrong with it.
@@ -153,25 +223,30 @@ impl<K: Key> StateDeclarations<K> {
         (Arc::new(self.declared), self.problems)
     }
 
+    /// What is declared on what this returns expires. State that is there already does not begin
+    /// to expire by a new version of the job, nor cease to: a state that is to change in this takes
+    /// another name.
+    pub fn with_ttl(&mut self, ttl: Ttl) -> ExpiringStates<'_, K> {
+        ExpiringStates { declarations: self, ttl: Some(ttl) }
+    }
+
+    fn for_good(&mut self) -> ExpiringStates<'_, K> {
+        ExpiringStates { declarations: self, ttl: None }
+    }
+
     /// A value per key.
     pub fn value<V: Data>(&mut self, name: impl Into<String>) -> ValueState<V> {
-        ValueState { slot: self.declare_table::<V>(name.into()), values: PhantomData }
+        self.for_good().value(name)
     }
 
     /// A list per key.
     pub fn list<V: Data>(&mut self, name: impl Into<String>) -> ListState<V> {
-        let make: Make<K> = Arc::new(|state, tables, count| {
-            Box::new(list::Lists::<K, V>::new(state, tables, count))
-        });
-        ListState { slot: self.declare(name.into(), make), values: PhantomData }
+        self.for_good().list(name)
     }
 
     /// A map per key.
     pub fn map<M: Key, V: Data>(&mut self, name: impl Into<String>) -> MapState<M, V> {
-        let make: Make<K> = Arc::new(|state, tables, count| {
-            Box::new(map::Maps::<K, M, V>::new(state, tables, count))
-        });
-        MapState { slot: self.declare(name.into(), make), entries: PhantomData }
+        self.for_good().map(name)
     }
 
     /// A value per key that what is added is combined into, two by two.
@@ -180,7 +255,7 @@ impl<K: Key> StateDeclarations<K> {
         name: impl Into<String>,
         combine: impl Fn(&V, &V) -> V + Send + Sync + 'static,
     ) -> ReducingState<V> {
-        ReducingState { slot: self.declare_table::<V>(name.into()), combine: Arc::new(combine) }
+        self.for_good().reducing(name, combine)
     }
 
     /// An accumulator per key.
@@ -189,11 +264,7 @@ impl<K: Key> StateDeclarations<K> {
         name: impl Into<String>,
         aggregate: A,
     ) -> AggregatingState<T, A> {
-        AggregatingState {
-            slot: self.declare_table::<A::Accumulator>(name.into()),
-            aggregate: Arc::new(aggregate),
-            records: PhantomData,
-        }
+        self.for_good().aggregating(name, aggregate)
     }
 
     /// Leaves out a state that an earlier version of the job has declared. Without this a
@@ -201,27 +272,27 @@ impl<K: Key> StateDeclarations<K> {
     pub fn forget(&mut self, name: impl Into<String>) {
         let name = name.into();
         let tables = self.name(name);
-        self.declared.forgotten.extend(tables);
+        self.declared.forgotten.extend(tables.all());
     }
 
-    fn declare_table<V: Data>(&mut self, name: String) -> Slot {
-        self.declare(name, Arc::new(|state, [id, _], _| Box::new(state.table::<K, V>(id))))
-    }
-
-    fn declare(&mut self, name: String, make: Make<K>) -> Slot {
+    fn declare(&mut self, name: String, ttl: Option<Ttl>, make: Make<K>) -> Slot {
         let index = self.declared.states.len() as u16;
         let before = self.problems.len();
-        let tables = self.name(name);
-        if self.problems.len() == before {
-            self.declared.states.push((tables, make));
+        let (tables, expires) = (self.name(name.clone()), ttl.is_some());
+        if let Some(problem) = ttl.as_ref().and_then(Ttl::problem) {
+            self.problems.push(format!("the state `{name}` {problem}"));
         }
-        Slot { index, table: tables[0] }
+        if self.problems.len() == before {
+            self.declared.needs_event_time |= ttl.is_some_and(|ttl| ttl.is_by_event_time());
+            self.declared.states.push(DeclaredState { name, tables, expires, make });
+        }
+        Slot { index, table: tables.plain[0], expires }
     }
 
     /// Takes the tables of a name; what stands against it is a problem.
-    fn name(&mut self, name: String) -> [TableId; 2] {
-        let tables = tables_of(&name);
-        for table in tables {
+    fn name(&mut self, name: String) -> StateTables {
+        let tables = StateTables::of(&name);
+        for table in tables.all() {
             match self.names.get(&table) {
                 Some(other) if *other == name => {
                     self.problems.push(format!("the state `{name}` is declared twice"));
@@ -237,15 +308,91 @@ impl<K: Key> StateDeclarations<K> {
                 None => {}
             }
         }
-        self.names.extend(tables.map(|table| (table, name.clone())));
+        self.names.extend(tables.all().map(|table| (table, name.clone())));
         tables
+    }
+}
+
+/// Where states are declared that expire; see [`StateDeclarations::with_ttl`].
+pub struct ExpiringStates<'a, K> {
+    declarations: &'a mut StateDeclarations<K>,
+    /// None if what is declared is kept for good.
+    ttl: Option<Ttl>,
+}
+
+impl<K: Key> ExpiringStates<'_, K> {
+    /// A value per key.
+    pub fn value<V: Data>(&mut self, name: impl Into<String>) -> ValueState<V> {
+        ValueState { slot: self.declare_single::<V>(name.into()), values: PhantomData }
+    }
+
+    /// A list per key, each of whose elements expires on its own.
+    pub fn list<V: Data>(&mut self, name: impl Into<String>) -> ListState<V> {
+        let (name, ttl) = (name.into(), self.ttl);
+        if ttl.is_some_and(|ttl| ttl.is_renewed_by_reads()) {
+            let problem = format!("the elements of the list `{name}` cannot be renewed by reads");
+            self.declarations.problems.push(problem);
+        }
+        let make: Make<K> = Arc::new(move |state, tables, count| match ttl {
+            Some(ttl) => Box::new(ExpiringLists::<K, V>::new(state, tables, count, ttl)),
+            None => Box::new(Lists::<K, V>::new(state, [tables[0], tables[1]], count)),
+        });
+        ListState { slot: self.declarations.declare(name, ttl, make), values: PhantomData }
+    }
+
+    /// A map per key, each of whose entries expires on its own.
+    pub fn map<M: Key, V: Data>(&mut self, name: impl Into<String>) -> MapState<M, V> {
+        let ttl = self.ttl;
+        let make: Make<K> = Arc::new(move |state, tables, count| match ttl {
+            Some(ttl) => Box::new(ExpiringMaps::<K, M, V>::new(state, tables, count, ttl)),
+            None => Box::new(Maps::<K, M, V>::new(state, [tables[0], tables[1]], count)),
+        });
+        MapState { slot: self.declarations.declare(name.into(), ttl, make), entries: PhantomData }
+    }
+
+    /// A value per key that what is added is combined into, two by two.
+    pub fn reducing<V: Data>(
+        &mut self,
+        name: impl Into<String>,
+        combine: impl Fn(&V, &V) -> V + Send + Sync + 'static,
+    ) -> ReducingState<V> {
+        ReducingState { slot: self.declare_single::<V>(name.into()), combine: Arc::new(combine) }
+    }
+
+    /// An accumulator per key.
+    pub fn aggregating<T: 'static, A: Aggregate<T>>(
+        &mut self,
+        name: impl Into<String>,
+        aggregate: A,
+    ) -> AggregatingState<T, A> {
+        AggregatingState {
+            slot: self.declare_single::<A::Accumulator>(name.into()),
+            aggregate: Arc::new(aggregate),
+            records: PhantomData,
+        }
+    }
+
+    fn declare_single<V: Data>(&mut self, name: String) -> Slot {
+        let ttl = self.ttl;
+        let make: Make<K> = Arc::new(move |state, tables, _| match ttl {
+            Some(ttl) => Box::new(ExpiringValues::<K, V>::new(state, &tables, ttl)),
+            None => Box::new(state.table::<K, V>(tables[0])),
+        });
+        self.declarations.declare(name, ttl, make)
     }
 }
 
 /// The named states of one operator in one subtask.
 pub(super) struct Named<K> {
-    states: Vec<([TableId; 2], Box<dyn AnyState<K>>)>,
+    states: Vec<OpenState<K>>,
     forgotten: Vec<TableId>,
+}
+
+struct OpenState<K> {
+    name: String,
+    tables: StateTables,
+    expires: bool,
+    state: Box<dyn AnyState<K>>,
 }
 
 impl<K: Key> Named<K> {
@@ -254,52 +401,103 @@ impl<K: Key> Named<K> {
         state: &mut OperatorState,
         count: KeyGroupCount,
     ) -> Self {
-        let states = declared.states.iter();
-        let states = states.map(|(tables, make)| (*tables, make(state, *tables, count))).collect();
+        let open = |declared: &DeclaredState<K>| {
+            let DeclaredState { name, tables, expires, make } = declared;
+            let [first, second] = tables.plain;
+            let numbers = if *expires { tables.expiring } else { [first, second, second] };
+            let state = make(state, numbers, count);
+            OpenState { name: name.clone(), tables: *tables, expires: *expires, state }
+        };
+        let states = declared.states.iter().map(open).collect();
         Named { states, forgotten: declared.forgotten.clone() }
     }
 
     /// The state of a slot; none if it is another function's.
     #[inline]
     pub(super) fn at<T: 'static>(&mut self, slot: Slot) -> Option<&mut T> {
-        let (tables, state) = self.states.get_mut(usize::from(slot.index))?;
-        if tables[0] != slot.table {
+        let open = self.states.get_mut(usize::from(slot.index))?;
+        if open.tables.plain[0] != slot.table {
             return None;
         }
-        let any: &mut dyn Any = &mut **state;
+        let any: &mut dyn Any = &mut *open.state;
         any.downcast_mut()
     }
 
-    pub(super) fn restore_entry(&mut self, key: &StateKey<'_>, value: &[u8]) -> state::Result<()> {
-        let owner = self.states.iter_mut().find(|(tables, _)| tables.contains(&key.table));
-        match owner {
-            Some((_, state)) => state.restore_entry(key, value),
-            None if self.forgotten.contains(&key.table) => Ok(()),
-            None => Err(state::StateError::Unsupported(format!(
-                "the checkpoint holds a state (table {}) that the function does not declare: \
-                 declare it, or say `forget` with its name",
-                key.table
-            ))),
+    pub(super) fn single<V: Data>(&mut self, slot: Slot, clocks: Clocks) -> Single<'_, K, V> {
+        match slot.expires {
+            true => self.at(slot).map_or(Single::Foreign, |at| Single::Expiring(at, clocks)),
+            false => self.at(slot).map_or(Single::Foreign, Single::Plain),
         }
     }
 
+    pub(super) fn list<V: Data>(&mut self, slot: Slot, clocks: Clocks) -> ListAt<'_, K, V> {
+        match slot.expires {
+            true => self.at(slot).map_or(ListAt::Foreign, |at| ListAt::Expiring(at, clocks)),
+            false => self.at(slot).map_or(ListAt::Foreign, ListAt::Plain),
+        }
+    }
+
+    pub(super) fn map<M: Key, V: Data>(
+        &mut self,
+        slot: Slot,
+        clocks: Clocks,
+    ) -> MapAt<'_, K, M, V> {
+        match slot.expires {
+            true => self.at(slot).map_or(MapAt::Foreign, |at| MapAt::Expiring(at, clocks)),
+            false => self.at(slot).map_or(MapAt::Foreign, MapAt::Plain),
+        }
+    }
+
+    pub(super) fn restore_entry(&mut self, key: &StateKey<'_>, value: &[u8]) -> state::Result<()> {
+        let table = key.table;
+        let owner = self.states.iter_mut().find(|open| open.tables.contains(open.expires, table));
+        if let Some(open) = owner {
+            return open.state.restore_entry(key, value);
+        }
+        if self.forgotten.contains(&table) {
+            return Ok(());
+        }
+        let changed = self.states.iter().find(|open| open.tables.contains(!open.expires, table));
+        Err(state::StateError::Unsupported(match changed {
+            Some(OpenState { name, expires, .. }) => format!(
+                "the checkpoint holds the state `{name}` with{} a time to live: give the state of \
+                 this version another name, and say `forget` with this one",
+                if *expires { "out" } else { "" }
+            ),
+            None => format!(
+                "the checkpoint holds a state (table {table}) that the function does not declare: \
+                 declare it, or say `forget` with its name"
+            ),
+        }))
+    }
+
+    /// Removes what has expired: true if all is removed.
+    pub(super) fn clean_up(&mut self, clocks: Clocks) -> Result<bool> {
+        let mut budget = CLEAN_UP_BUDGET;
+        for open in &mut self.states {
+            if !open.state.clean_up(clocks, &mut budget)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// When there is something to remove, where that is in processing time.
+    pub(super) fn wake_at(&self) -> Option<ProcessingTime> {
+        self.states.iter().filter_map(|open| open.state.wake_at()).min()
+    }
+
     pub(super) fn relieve(&mut self) -> state::Result<()> {
-        self.states.iter_mut().try_for_each(|(_, state)| state.relieve())
+        self.states.iter_mut().try_for_each(|open| open.state.relieve())
     }
 
     pub(super) fn snapshot_into(&mut self, snapshot: &mut Snapshot) -> state::Result<()> {
-        self.states.iter_mut().try_for_each(|(_, state)| state.snapshot_into(snapshot))
+        self.states.iter_mut().try_for_each(|open| open.state.snapshot_into(snapshot))
     }
 
     pub(super) fn each_table(&mut self, f: &mut EachTable<'_>) -> state::Result<()> {
-        self.states.iter_mut().try_for_each(|(_, state)| state.each_table(f))
+        self.states.iter_mut().try_for_each(|open| open.state.each_table(f))
     }
-}
-
-/// The state that a handle stands for.
-#[inline]
-fn declared<'b, T>(state: &'b mut Option<&mut T>) -> Result<&'b mut T> {
-    state.as_deref_mut().ok_or_else(foreign)
 }
 
 #[cold]

@@ -21,15 +21,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thalweg_engine::graph::{Level, OperatorSpec};
 use thalweg_engine::metrics::Counter;
-use thalweg_engine::state::{OperatorState, Table, TableId};
 use thalweg_engine::{
-    Batch, Context, Data, EachTable, Error, EventTime, Key, OpenContext, Operator, Outputs, Result,
+    Batch, Context, Data, EachTable, EventTime, Key, OpenContext, Operator, Outputs, Result,
     SnapshotContext,
 };
 
 use super::Windows;
 use super::two_stacks::TwoStacks;
 use crate::aggregate::{Aggregate, Reduce};
+use crate::keyed_table::KeyedTable;
 use crate::stream::{Keyed, Stream, WindowedStream};
 
 /// Windows of the records of a key by their number, in order of arrival.
@@ -127,7 +127,7 @@ impl<K: Key, T: Data> WindowedStream<K, T, CountWindow> {
         self.stream.job.operator(&self.stream, spec, move || CountOperator::<K, T, A> {
             window,
             aggregate: aggregate.clone(),
-            open: None,
+            state: KeyedTable::new(),
             records: PhantomData,
         })
     }
@@ -146,16 +146,9 @@ impl<K: Key, T: Data> WindowedStream<K, T, CountWindow> {
 struct CountOperator<K, T, A: Aggregate<T>> {
     window: CountWindow,
     aggregate: Arc<A>,
-    open: Option<Opened<K, A::Accumulator>>,
+    state: KeyedTable<K, Counted<A::Accumulator>>,
     records: PhantomData<fn(T)>,
 }
-
-struct Opened<K, V> {
-    state: OperatorState,
-    keys: Table<K, Counted<V>>,
-}
-
-const KEYS: TableId = TableId(0);
 
 /// The windows of a key. As with windows of time, a slice is what lies between two neighbouring
 /// edges, an edge being any start or end of a window.
@@ -229,23 +222,13 @@ impl<V: Clone> Counted<V> {
     }
 }
 
-impl<K: Key, T: Data, A: Aggregate<T>> CountOperator<K, T, A> {
-    fn opened(&mut self) -> Result<&mut Opened<K, A::Accumulator>> {
-        self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))
-    }
-}
-
 impl<K: Key, T: Data, A: Aggregate<T>> Operator for CountOperator<K, T, A> {
     type In = Keyed<K, T>;
     type Out = CountResult<K, A::Out>;
     type Side = ();
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        let mut state = context.open_state()?;
-        let mut keys = state.table(KEYS);
-        state.restore(context.restored, &mut |key, value| keys.restore_entry(&key, value))?;
-        self.open = Some(Opened { state, keys });
-        Ok(())
+        self.state.open(context)
     }
 
     fn process(
@@ -255,7 +238,7 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for CountOperator<K, T, A> {
         context: &mut Context<'_>,
     ) -> Result<()> {
         let (window, aggregate) = (self.window, self.aggregate.clone());
-        let Opened { keys, .. } = self.opened()?;
+        let keys = self.state.table()?;
         let (values, times) = (&input.values, &input.times);
         let mut marks = input.marks();
         let mut gap = 0;
@@ -287,15 +270,11 @@ impl<K: Key, T: Data, A: Aggregate<T>> Operator for CountOperator<K, T, A> {
     }
 
     fn snapshot(&mut self, context: &mut SnapshotContext) -> Result<()> {
-        let Opened { state, keys } = self.opened()?;
-        let mut snapshot = state.begin_snapshot();
-        keys.snapshot_into(&mut snapshot)?;
-        context.put_state(state.finish_snapshot(snapshot));
-        Ok(())
+        self.state.snapshot(context)
     }
 
     fn each_table(&mut self, f: &mut EachTable<'_>) -> Result<()> {
-        Ok(f(&mut self.opened()?.keys)?)
+        self.state.each_table(f)
     }
 }
 

@@ -102,9 +102,12 @@ impl<K: Key, A: Data> FiringTables<K, A> {
             self.pending.drop_slice(namespace)?;
         }
         self.fired.clear()?;
-        // A snapshot has an entry for each of its key groups, or for none.
+        // A snapshot has an entry for each of its key groups, or for none. In the latter nothing was
+        // left, but records that were on their way may be for windows that others have fired.
         let restored = std::mem::take(&mut self.restored);
-        let fired = restored.iter().map(|&(_, fired)| fired).min().unwrap_or(i64::MIN);
+        let is_complete = restored.len() == self.group_keys.iter().count();
+        let least = restored.iter().map(|&(_, fired)| fired).min().filter(|_| is_complete);
+        let fired = least.unwrap_or(i64::MIN);
         let ahead = restored.into_iter().filter(|&(_, f)| f > fired).collect();
         Ok(Progress { fired, ahead, key_groups: self.key_groups })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thalweg::memory::{self, Collected, MemorySink};
 use thalweg::prelude::*;
-use thalweg::{Counter, ErrorKind, RunOutcome, RunReport, StateBackend, StopSignal};
+use thalweg::{Counter, ErrorKind, RestartPolicy, RunOutcome, RunReport, StateBackend, StopSignal};
 
 use super::data::{BOUND, Data, Event, Port, Row, Splits, decoded, sorted};
 use super::source::{Gate, Gated, Then};
@@ -90,6 +90,7 @@ impl How<'_> {
             workers: Some(2),
             checkpoint_dir: self.checkpoints.map(Path::to_owned),
             checkpoint_interval: self.checkpoints.map(|_| Duration::from_millis(20)),
+            restart: Some(RestartPolicy::None),
             state: self.state,
             memory: Some(MEMORY_BYTES),
             ..JobOptions::default()

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 use super::PendingManifest;
 use crate::random::Random;
 use crate::{
-    Aligner, Alignment, Barrier, BarrierKind, CheckpointId, Outstanding, SplitState, SubtaskAck,
-    SubtaskId, SubtaskSnapshot,
+    Aligner, Alignment, Barrier, BarrierKind, CheckpointId, CheckpointMode, Outstanding,
+    SplitState, SubtaskAck, SubtaskId, SubtaskSnapshot,
 };
 
 pub(super) const SOURCES_TASK: u32 = 0;
@@ -16,6 +16,7 @@ pub(super) const SINKS_TASK: u32 = 1;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Down {
     Trigger(CheckpointId, BarrierKind),
+    Hurry(CheckpointId),
     Abort(CheckpointId),
     Completed(CheckpointId),
 }
@@ -49,6 +50,24 @@ struct Sink {
     /// Elements taken from each channel, over all attempts.
     taken: Vec<u64>,
     outstanding: Outstanding,
+    /// A snapshot that was taken early, and the elements recorded for it: channel and number.
+    early: Option<(SubtaskSnapshot, Vec<(u8, u64)>)>,
+}
+
+impl Sink {
+    fn take(&mut self, attempt: u8, channel: usize, number: u64) {
+        self.taken[channel] += 1;
+        let committable = [&[attempt, channel as u8][..], &number.to_le_bytes()];
+        self.outstanding.add("sink", vec![committable.concat()]);
+    }
+
+    fn snapshot(&mut self, id: CheckpointId) -> SubtaskSnapshot {
+        SubtaskSnapshot {
+            committables: self.outstanding.acknowledge(id),
+            counters: self.taken.iter().map(|count| (String::new(), *count)).collect(),
+            ..SubtaskSnapshot::default()
+        }
+    }
 }
 
 pub(super) struct Subtasks {
@@ -68,9 +87,10 @@ impl Subtasks {
             stopped: false,
         };
         let sink = || Sink {
-            aligner: Aligner::new(elements.len()),
+            aligner: Aligner::new(elements.len(), CheckpointMode::ExactlyOnce),
             taken: vec![0; elements.len()],
             outstanding: Outstanding::new(),
+            early: None,
         };
         let channel = || (0, VecDeque::new());
         let channels_of = || (0..sinks).map(|_| channel()).collect();
@@ -90,6 +110,9 @@ impl Subtasks {
             } else {
                 let counters = record.snapshot.counters.iter();
                 self.sinks[index].taken = counters.map(|(_, count)| *count).collect();
+                for (channel, number) in in_flight(&record.snapshot) {
+                    self.sinks[index].take(self.attempt, usize::from(channel), number);
+                }
             }
         }
         for (source, channels) in self.channels.iter_mut().enumerate() {
@@ -130,28 +153,33 @@ impl Subtasks {
         let barrier = match self.channels[channel][index].1.pop_front() {
             None => return,
             Some(Item::Element(number)) => {
-                sink.taken[channel] += 1;
-                let committable = [&[self.attempt, channel as u8][..], &number.to_le_bytes()];
-                sink.outstanding.add("sink", vec![committable.concat()]);
+                sink.take(self.attempt, channel, number);
+                if sink.aligner.is_recorded(channel)
+                    && let Some((_, recorded)) = &mut sink.early
+                {
+                    recorded.push((channel as u8, number));
+                }
                 return;
             }
             Some(Item::Barrier(barrier)) => barrier,
         };
         assert_eq!(barrier.sent, sink.taken[channel], "elements got lost in the channel");
         let answer = sink.aligner.handle_barrier(channel, barrier.id, barrier.kind);
-        let Alignment::Aligned { id, .. } = answer.expect("channels keep their order") else {
-            return;
+        let early = sink.early.take_if(|_| sink.aligner.recording().is_none());
+        let (id, payload) = match answer.expect("channels keep their order") {
+            Alignment::Aligned { id, .. } => (id, sink.snapshot(id)),
+            Alignment::Recorded { id } => {
+                let (mut payload, recorded) = early.expect("a snapshot was taken");
+                payload.splits.extend((!recorded.is_empty()).then(|| recording(&recorded)));
+                (id, payload)
+            }
+            _ => return,
         };
         let subtask = SubtaskId { task: SINKS_TASK, index: index as u32 };
         if random.chance(4) {
             up.push(Up::Decline(subtask, id));
             return;
         }
-        let payload = SubtaskSnapshot {
-            committables: sink.outstanding.acknowledge(id),
-            counters: sink.taken.iter().map(|count| (String::new(), *count)).collect(),
-            ..SubtaskSnapshot::default()
-        };
         up.push(Up::Ack(SubtaskAck { subtask, id, payload }));
     }
 
@@ -159,6 +187,15 @@ impl Subtasks {
         let index = subtask.index as usize;
         match (message, subtask.task) {
             (Down::Trigger(id, kind), _) => self.cut_source(subtask, id, kind, up),
+            (Down::Hurry(id), SOURCES_TASK) => {
+                self.cut_source(subtask, id, BarrierKind::Checkpoint, up);
+            }
+            (Down::Hurry(id), _) => {
+                let sink = &mut self.sinks[index];
+                if sink.aligner.recording() != Some(id) && sink.aligner.cut_early(id) {
+                    sink.early = Some((sink.snapshot(id), Vec::new()));
+                }
+            }
             (Down::Abort(id), SINKS_TASK) => {
                 self.sinks[index].aligner.handle_abort(id);
             }
@@ -203,7 +240,9 @@ impl Subtasks {
             let position = position_of(&record.snapshot);
             for (sink, taker) in takers.iter().enumerate() {
                 let sent = (0..position).filter(|number| number % sinks == sink as u64).count();
-                let taken = taker.snapshot.counters[source].1;
+                let recorded = in_flight(&taker.snapshot);
+                let recorded = recorded.iter().filter(|(c, _)| usize::from(*c) == source).count();
+                let taken = taker.snapshot.counters[source].1 + recorded as u64;
                 if sent as u64 != taken {
                     let id = manifest.id;
                     return Err(format!("cut {id}: {source}->{sink} sent {sent}, took {taken}"));
@@ -224,6 +263,24 @@ impl Subtasks {
 pub(super) fn element_of(committable: &[u8]) -> (u8, u64) {
     let number = committable[2..].try_into().expect("made of eight bytes");
     (committable[1], u64::from_le_bytes(number))
+}
+
+/// Elements that were recorded for a snapshot, as a part of it.
+fn recording(elements: &[(u8, u64)]) -> SplitState {
+    let bytes = |(channel, number): &(u8, u64)| [&[*channel][..], &number.to_le_bytes()].concat();
+    SplitState {
+        source: "in flight".into(),
+        split: String::new(),
+        position: elements.iter().flat_map(bytes).collect(),
+        generator: Vec::new(),
+        finished: false,
+    }
+}
+
+fn in_flight(snapshot: &SubtaskSnapshot) -> Vec<(u8, u64)> {
+    let recorded = snapshot.splits.iter().filter(|split| split.source == "in flight");
+    let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("made of eight bytes"));
+    recorded.flat_map(|split| split.position.chunks(9).map(|c| (c[0], number(&c[1..])))).collect()
 }
 
 fn position_of(snapshot: &SubtaskSnapshot) -> u64 {

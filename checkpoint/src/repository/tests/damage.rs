@@ -11,15 +11,15 @@ use super::super::manifest_key;
 fn damages(sound: &[u8]) -> Vec<Vec<u8>> {
     let length = sound.len();
     let mut all = Vec::new();
-    let ends = (0..length.min(130)).chain(length.saturating_sub(130)..length);
-    let step = length.div_ceil(64).max(1);
+    let ends = (0..length.min(20)).chain(length.saturating_sub(20)..length);
+    let step = length.div_ceil(32).max(1);
     for at in ends.chain((0..length).step_by(step)) {
         let mut flipped = sound.to_vec();
         flipped[at] ^= 1 << (at % 8);
         all.push(flipped);
         all.push(sound[..at].to_vec());
     }
-    for start in (0..length).step_by(512) {
+    for start in (0..length).step_by(step.max(512)) {
         let mut torn = sound.to_vec();
         let end = length.min(start + 512);
         torn[start..end].fill(0);

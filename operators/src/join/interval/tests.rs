@@ -1,11 +1,17 @@
 //! The interval join through the verifier, against pairs looked for from scratch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thalweg_engine::sim::Random;
+use thalweg_engine::state::{
+    BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource, SnapshotPart, SnapshotPartRef,
+    hash_key,
+};
 use thalweg_engine::testing::{Input, verify_operator};
 use thalweg_engine::{ErrorKind, EventTime};
 
+use super::side::Row;
 use super::*;
 use crate::join::testing::{Read, Record, Splits, Watched, at, hash};
 use crate::{Job, Watermarks};
@@ -157,4 +163,50 @@ fn an_empty_interval_is_refused_when_the_job_is_built() {
     assert_eq!(error.kind(), ErrorKind::Config);
     let message = error.to_string();
     assert!(message.contains("`empty`") && message.contains("interval"), "{message}");
+}
+
+/// The rows of a side by bucket, after it was restored from one with buckets of 10 ms.
+fn restored_rows(bucket_ms: i64) -> BTreeMap<i64, Vec<i64>> {
+    let count = KeyGroupCount::default();
+    let range = KeyGroupRange::all(count);
+    let side = || {
+        let mut state = OperatorState::open(BackendConfig::Memory, range, count).expect("opens");
+        let side: Side<u8, ()> = Side::new(RowLists::new(&mut state, LEFT), 0, false);
+        (state, side)
+    };
+    let (mut state, mut before) = side();
+    for time in 0..1_000 {
+        let row = Row { time, matched: false, value: () };
+        let hash = hash_key(&7_u8).expect("a number has a hash");
+        before.rows.push(Place::at(bucket_of(time, 10)), hash, &7, row).expect("pushes");
+    }
+    let mut snapshot = state.begin_snapshot();
+    before.rows.snapshot_into(&mut snapshot).expect("encodes");
+    let SnapshotPart::Portable(part) = state.finish_snapshot(snapshot).expect("finishes") else {
+        panic!("state in memory is portable")
+    };
+    let part = RestoreSource::open(SnapshotPartRef::Portable(&part)).expect("opens");
+    let (mut state, mut after) = side();
+    let restored =
+        state.restore(&[part], &mut |entry, value| after.restore_entry(&entry, value, bucket_ms));
+    restored.expect("restores");
+    after.finish_restore(bucket_ms).expect("moves rows");
+    let mut rows = BTreeMap::new();
+    while let Some(bucket) = after.first_bucket() {
+        let times: &mut Vec<i64> = rows.entry(bucket).or_default();
+        after.rows.for_each_row(bucket, |_, _, row| times.push(row.time)).expect("reads");
+        after.rows.drop_until(bucket).expect("drops");
+    }
+    rows
+}
+
+#[test]
+fn restored_rows_stand_in_the_buckets_of_this_version_of_the_job() {
+    for bucket_ms in [1, 4, 10, 25, 5_000] {
+        let mut expected = BTreeMap::<i64, Vec<i64>>::new();
+        for time in 0..1_000 {
+            expected.entry(bucket_of(time, bucket_ms)).or_default().push(time);
+        }
+        assert_eq!(restored_rows(bucket_ms), expected, "buckets of {bucket_ms} ms");
+    }
 }

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use thalweg_engine::state::Table;
 use thalweg_engine::{Data, Key, Result};
 
-use super::{Owner, Slot, declared, foreign};
+use super::single::Single;
+use super::{Owner, Slot};
 use crate::aggregate::Aggregate;
 
 /// Combines two values.
@@ -28,7 +28,7 @@ pub struct AggregatingState<T, A> {
 
 /// The reduced value of one key.
 pub struct Reducing<'a, K, V> {
-    pub(in crate::process) table: Option<&'a mut Table<K, V>>,
+    pub(in crate::process) state: Single<'a, K, V>,
     pub(in crate::process) owner: Owner<'a, K>,
     pub(in crate::process) combine: &'a Combine<V>,
 }
@@ -42,17 +42,15 @@ impl<'a, K: Key, V: Data> Reducing<'a, K, V> {
         let combine = self.combine;
         // It is the first one, or is combined with what there is.
         let value = Cell::new(Some(value));
-        let table = declared(&mut self.table)?;
-        Ok(table.update(
-            self.owner.hash,
-            self.owner.key,
+        self.state.update(
+            self.owner,
             || value.take().expect("init is called at most once"),
             |sum| {
                 if let Some(value) = value.take() {
                     *sum = combine(sum, &value);
                 }
             },
-        )?)
+        )
     }
 
     /// What the values added so far give; nothing if there are none.
@@ -60,8 +58,7 @@ impl<'a, K: Key, V: Data> Reducing<'a, K, V> {
     /// # Errors
     /// If state cannot be read.
     pub fn get(self) -> Result<Option<&'a V>> {
-        let table = self.table.ok_or_else(foreign)?;
-        Ok(table.get(self.owner.hash, self.owner.key)?)
+        self.state.get(self.owner)
     }
 
     /// Forgets what was added.
@@ -69,13 +66,13 @@ impl<'a, K: Key, V: Data> Reducing<'a, K, V> {
     /// # Errors
     /// If state cannot be read or written.
     pub fn clear(&mut self) -> Result<()> {
-        Ok(declared(&mut self.table)?.remove(self.owner.hash, self.owner.key).map(drop)?)
+        self.state.remove(self.owner).map(drop)
     }
 }
 
 /// The accumulator of one key.
 pub struct Aggregating<'a, K, T, A: Aggregate<T>> {
-    pub(in crate::process) table: Option<&'a mut Table<K, A::Accumulator>>,
+    pub(in crate::process) state: Single<'a, K, A::Accumulator>,
     pub(in crate::process) owner: Owner<'a, K>,
     pub(in crate::process) aggregate: &'a A,
 }
@@ -88,8 +85,7 @@ impl<K: Key, T, A: Aggregate<T>> Aggregating<'_, K, T, A> {
     pub fn add(&mut self, record: &T) -> Result<()> {
         let aggregate = self.aggregate;
         let add = |accumulator: &mut A::Accumulator| aggregate.add(accumulator, record);
-        let table = declared(&mut self.table)?;
-        Ok(table.update(self.owner.hash, self.owner.key, || aggregate.create(), add)?)
+        self.state.update(self.owner, || aggregate.create(), add)
     }
 
     /// The result so far; nothing if no record was added.
@@ -97,8 +93,7 @@ impl<K: Key, T, A: Aggregate<T>> Aggregating<'_, K, T, A> {
     /// # Errors
     /// If state cannot be read.
     pub fn get(&mut self) -> Result<Option<A::Out>> {
-        let table = declared(&mut self.table)?;
-        let accumulator = table.get(self.owner.hash, self.owner.key)?;
+        let accumulator = self.state.peek(self.owner)?;
         Ok(accumulator.map(|accumulator| self.aggregate.finish(accumulator)))
     }
 
@@ -107,6 +102,6 @@ impl<K: Key, T, A: Aggregate<T>> Aggregating<'_, K, T, A> {
     /// # Errors
     /// If state cannot be read or written.
     pub fn clear(&mut self) -> Result<()> {
-        Ok(declared(&mut self.table)?.remove(self.owner.hash, self.owner.key).map(drop)?)
+        self.state.remove(self.owner).map(drop)
     }
 }

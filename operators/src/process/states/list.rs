@@ -12,10 +12,12 @@ use thalweg_engine::state::{
 };
 use thalweg_engine::{Data, EachTable, Key, Result};
 
-use super::{AnyState, Owner, Slot, declared};
+use super::expiring_list::ExpiringLists;
+use super::ttl::Clocks;
+use super::{AnyState, Owner, Slot, foreign};
 
 /// Elements of a full chunk.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 
 /// A handle of a list per key.
 #[derive(Debug)]
@@ -129,9 +131,19 @@ impl<K: Key, V: Data> AnyState<K> for Lists<K, V> {
     }
 }
 
+/// The lists of all keys, kept for good or expiring.
+pub(in crate::process) enum ListAt<'a, K, V> {
+    /// Another function's.
+    Foreign,
+    /// Kept for good.
+    Plain(&'a mut Lists<K, V>),
+    /// Expiring.
+    Expiring(&'a mut ExpiringLists<K, V>, Clocks),
+}
+
 /// The list of one key, in the order in which its elements were pushed.
 pub struct ListEntries<'a, K, V> {
-    pub(in crate::process) list: Option<&'a mut Lists<K, V>>,
+    pub(in crate::process) list: ListAt<'a, K, V>,
     pub(in crate::process) owner: Owner<'a, K>,
 }
 
@@ -141,7 +153,11 @@ impl<K: Key, V: Data> ListEntries<'_, K, V> {
     /// # Errors
     /// If state cannot be read.
     pub fn push(&mut self, value: V) -> Result<()> {
-        declared(&mut self.list)?.push(self.owner, value)
+        match &mut self.list {
+            ListAt::Foreign => Err(foreign()),
+            ListAt::Plain(list) => list.push(self.owner, value),
+            ListAt::Expiring(list, clocks) => list.push(self.owner, *clocks, value),
+        }
     }
 
     /// Appends elements.
@@ -156,8 +172,15 @@ impl<K: Key, V: Data> ListEntries<'_, K, V> {
     ///
     /// # Errors
     /// If state cannot be read.
+    ///
+    /// # Cost
+    /// One look-up; if they expire, one per 64 elements.
     pub fn len(&mut self) -> Result<usize> {
-        declared(&mut self.list)?.len(self.owner)
+        match &mut self.list {
+            ListAt::Foreign => Err(foreign()),
+            ListAt::Plain(list) => list.len(self.owner),
+            ListAt::Expiring(list, clocks) => list.len(self.owner, *clocks),
+        }
     }
 
     /// Whether there is no element.
@@ -176,7 +199,11 @@ impl<K: Key, V: Data> ListEntries<'_, K, V> {
     /// # Cost
     /// One look-up per 64 elements.
     pub fn for_each(&mut self, f: impl FnMut(&V)) -> Result<()> {
-        declared(&mut self.list)?.for_each(self.owner, f)
+        match &mut self.list {
+            ListAt::Foreign => Err(foreign()),
+            ListAt::Plain(list) => list.for_each(self.owner, f),
+            ListAt::Expiring(list, clocks) => list.for_each(self.owner, *clocks, f),
+        }
     }
 
     /// A copy of the elements.
@@ -200,7 +227,11 @@ impl<K: Key, V: Data> ListEntries<'_, K, V> {
     /// # Cost
     /// Proportional to the list.
     pub fn take(&mut self) -> Result<Vec<V>> {
-        declared(&mut self.list)?.take(self.owner)
+        match &mut self.list {
+            ListAt::Foreign => Err(foreign()),
+            ListAt::Plain(list) => list.take(self.owner),
+            ListAt::Expiring(list, clocks) => list.take(self.owner, *clocks),
+        }
     }
 
     /// Removes all elements.
@@ -234,6 +265,9 @@ impl<K: Key, V: Data> ListEntries<'_, K, V> {
     /// # Cost
     /// Proportional to the list; it is rewritten.
     pub fn retain(&mut self, mut keep: impl FnMut(&V) -> bool) -> Result<()> {
+        if let ListAt::Expiring(list, clocks) = &mut self.list {
+            return list.retain(self.owner, *clocks, keep);
+        }
         let values = self.take()?;
         self.extend(values.into_iter().filter(|value| keep(value)))
     }

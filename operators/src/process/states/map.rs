@@ -18,7 +18,9 @@ use thalweg_engine::state::{
 };
 use thalweg_engine::{Data, EachTable, Error, Key, Result};
 
-use super::{AnyState, Owner, Slot, declared};
+use super::expiring_map::ExpiringMaps;
+use super::ttl::Clocks;
+use super::{AnyState, Owner, Slot, foreign};
 
 /// A handle of a map per key.
 #[derive(Debug)]
@@ -80,12 +82,12 @@ impl<K: Key, M: Key, V: Data> Maps<K, M, V> {
         Maps { entries, ends, ends_id, key_groups, pair: None }
     }
 
-    fn get(&mut self, owner: Owner<'_, K>, map_key: &M) -> Result<Option<&V>> {
+    pub(super) fn get(&mut self, owner: Owner<'_, K>, map_key: &M) -> Result<Option<&V>> {
         let (hash, pair) = name(&mut self.pair, owner, map_key, self.key_groups)?;
         Ok(self.entries.get(hash, pair)?.map(|entry| &entry.value))
     }
 
-    fn update<R>(
+    pub(super) fn update<R>(
         &mut self,
         owner: Owner<'_, K>,
         map_key: &M,
@@ -132,7 +134,7 @@ impl<K: Key, M: Key, V: Data> Maps<K, M, V> {
         Ok(self.entries.update(hash, pair, || unreachable!("the entry is there"), f)?)
     }
 
-    fn remove(&mut self, owner: Owner<'_, K>, map_key: &M) -> Result<Option<V>> {
+    pub(super) fn remove(&mut self, owner: Owner<'_, K>, map_key: &M) -> Result<Option<V>> {
         let (hash, pair) = name(&mut self.pair, owner, map_key, self.key_groups)?;
         let Some(Entry { value, before, after }) = self.entries.remove(hash, pair)? else {
             return Ok(None);
@@ -171,7 +173,11 @@ impl<K: Key, M: Key, V: Data> Maps<K, M, V> {
         Ok(self.ends.get(hash, key)?.map_or(0, |ends| ends.len as usize))
     }
 
-    fn for_each(&mut self, owner: Owner<'_, K>, mut f: impl FnMut(&M, &V)) -> Result<()> {
+    pub(super) fn for_each(
+        &mut self,
+        owner: Owner<'_, K>,
+        mut f: impl FnMut(&M, &V),
+    ) -> Result<()> {
         let mut next = self.ends.get(owner.hash, owner.key)?.map(|ends| ends.first.clone());
         while let Some(map_key) = next {
             let (hash, pair) = name(&mut self.pair, owner, &map_key, self.key_groups)?;
@@ -182,7 +188,7 @@ impl<K: Key, M: Key, V: Data> Maps<K, M, V> {
         Ok(())
     }
 
-    fn clear(&mut self, owner: Owner<'_, K>) -> Result<()> {
+    pub(super) fn clear(&mut self, owner: Owner<'_, K>) -> Result<()> {
         let mut next = self.ends.remove(owner.hash, owner.key)?.map(|ends| ends.first);
         while let Some(map_key) = next {
             let (hash, pair) = name(&mut self.pair, owner, &map_key, self.key_groups)?;
@@ -221,9 +227,19 @@ impl<K: Key, M: Key, V: Data> AnyState<K> for Maps<K, M, V> {
     }
 }
 
+/// The maps of all keys, kept for good or expiring.
+pub(in crate::process) enum MapAt<'a, K, M, V> {
+    /// Another function's.
+    Foreign,
+    /// Kept for good.
+    Plain(&'a mut Maps<K, M, V>),
+    /// Expiring.
+    Expiring(&'a mut ExpiringMaps<K, M, V>, Clocks),
+}
+
 /// The map of one key. Its entries are in order of insertion; changing a value keeps its place.
 pub struct MapEntries<'a, K, M, V> {
-    pub(in crate::process) map: Option<&'a mut Maps<K, M, V>>,
+    pub(in crate::process) map: MapAt<'a, K, M, V>,
     pub(in crate::process) owner: Owner<'a, K>,
 }
 
@@ -233,7 +249,11 @@ impl<K: Key, M: Key, V: Data> MapEntries<'_, K, M, V> {
     /// # Errors
     /// If state cannot be read.
     pub fn get(&mut self, map_key: &M) -> Result<Option<&V>> {
-        declared(&mut self.map)?.get(self.owner, map_key)
+        match &mut self.map {
+            MapAt::Foreign => Err(foreign()),
+            MapAt::Plain(map) => map.get(self.owner, map_key),
+            MapAt::Expiring(map, clocks) => map.get(self.owner, map_key, *clocks),
+        }
     }
 
     /// Whether there is an entry of a map key.
@@ -251,8 +271,7 @@ impl<K: Key, M: Key, V: Data> MapEntries<'_, K, M, V> {
     pub fn insert(&mut self, map_key: &M, value: V) -> Result<()> {
         // It goes to `init` or, if there is a value already, into its place.
         let value = Cell::new(Some(value));
-        declared(&mut self.map)?.update(
-            self.owner,
+        self.update(
             map_key,
             || value.take().expect("init is called at most once"),
             |old| {
@@ -273,7 +292,11 @@ impl<K: Key, M: Key, V: Data> MapEntries<'_, K, M, V> {
         init: impl FnOnce() -> V,
         f: impl FnOnce(&mut V) -> R,
     ) -> Result<R> {
-        declared(&mut self.map)?.update(self.owner, map_key, init, f)
+        match &mut self.map {
+            MapAt::Foreign => Err(foreign()),
+            MapAt::Plain(map) => map.update(self.owner, map_key, init, f),
+            MapAt::Expiring(map, clocks) => map.update(self.owner, map_key, *clocks, init, f),
+        }
     }
 
     /// Removes the entry of a map key and returns its value.
@@ -281,15 +304,26 @@ impl<K: Key, M: Key, V: Data> MapEntries<'_, K, M, V> {
     /// # Errors
     /// If state cannot be read or written.
     pub fn remove(&mut self, map_key: &M) -> Result<Option<V>> {
-        declared(&mut self.map)?.remove(self.owner, map_key)
+        match &mut self.map {
+            MapAt::Foreign => Err(foreign()),
+            MapAt::Plain(map) => map.remove(self.owner, map_key),
+            MapAt::Expiring(map, clocks) => map.remove(self.owner, map_key, *clocks),
+        }
     }
 
     /// The number of entries.
     ///
     /// # Errors
     /// If state cannot be read.
+    ///
+    /// # Cost
+    /// One look-up; if they expire, one per entry.
     pub fn len(&mut self) -> Result<usize> {
-        declared(&mut self.map)?.len(self.owner)
+        match &mut self.map {
+            MapAt::Foreign => Err(foreign()),
+            MapAt::Plain(map) => map.len(self.owner),
+            MapAt::Expiring(map, clocks) => map.len(self.owner, *clocks),
+        }
     }
 
     /// Whether there is no entry.
@@ -308,7 +342,11 @@ impl<K: Key, M: Key, V: Data> MapEntries<'_, K, M, V> {
     /// # Cost
     /// One look-up per entry.
     pub fn for_each(&mut self, f: impl FnMut(&M, &V)) -> Result<()> {
-        declared(&mut self.map)?.for_each(self.owner, f)
+        match &mut self.map {
+            MapAt::Foreign => Err(foreign()),
+            MapAt::Plain(map) => map.for_each(self.owner, f),
+            MapAt::Expiring(map, clocks) => map.for_each(self.owner, *clocks, f),
+        }
     }
 
     /// Keeps the entries for which `keep` is true.
@@ -336,6 +374,10 @@ impl<K: Key, M: Key, V: Data> MapEntries<'_, K, M, V> {
     /// # Cost
     /// One look-up per entry.
     pub fn clear(&mut self) -> Result<()> {
-        declared(&mut self.map)?.clear(self.owner)
+        match &mut self.map {
+            MapAt::Foreign => Err(foreign()),
+            MapAt::Plain(map) => map.clear(self.owner),
+            MapAt::Expiring(map, _) => map.clear(self.owner),
+        }
     }
 }

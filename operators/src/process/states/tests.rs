@@ -7,11 +7,14 @@ use thalweg_engine::sim::Random;
 use thalweg_engine::testing::Input;
 use thalweg_engine::{EventTime, Result};
 
+use super::ttl::{Domain, Renewal, SLICES};
 use super::*;
 use crate::aggregate::Count;
 use crate::process::tests::{at, verify};
 use crate::process::{ProcessContext, ProcessFunction};
 use crate::stream::Keyed;
+
+mod expiring;
 
 /// What a record has done to the state of its key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -288,11 +291,13 @@ fn a_handle_of_another_function_is_refused() {
 
 #[test]
 fn names_are_the_identity_of_states_and_order_is_not() {
-    assert_eq!(tables_of("history"), tables_of("history"));
-    assert_ne!(tables_of("history"), tables_of("counts"));
-    assert!(tables_of("history").iter().all(|table| table.0 >= FIRST_NAMED));
+    let tables = StateTables::of("history");
+    assert_eq!(tables, StateTables::of("history"));
+    assert_ne!(tables, StateTables::of("counts"));
+    assert!(tables.all().all(|table| table.0 >= FIRST_NAMED));
     // The format of checkpoints: these numbers never change.
-    assert_eq!(tables_of("history"), [TableId(52644), TableId(60611)]);
+    assert_eq!(tables.plain, [TableId(52644), TableId(60611)]);
+    assert_eq!(tables.expiring, [TableId(20183), TableId(12696), TableId(59741)]);
 }
 
 #[test]
@@ -308,8 +313,9 @@ fn a_name_that_is_declared_twice_is_a_problem() {
 
 #[test]
 fn names_with_the_same_number_are_a_problem() {
-    let first = tables_of("name-0")[0];
-    let other = (1..).map(|n| format!("name-{n}")).find(|name| tables_of(name).contains(&first));
+    let first = StateTables::of("name-0").plain[0];
+    let mut names = (1..).map(|n| format!("name-{n}"));
+    let other = names.find(|name| StateTables::of(name).all().any(|table| table == first));
     let mut states = StateDeclarations::<u8>::new();
     states.value::<u8>("name-0");
     states.value::<u8>(other.expect("there is one"));

@@ -2,10 +2,10 @@
 
 use std::marker::PhantomData;
 
-use thalweg_engine::state::Table;
 use thalweg_engine::{Data, Key, Result};
 
-use super::{Owner, Slot, declared, foreign};
+use super::single::Single;
+use super::{Owner, Slot};
 
 /// A handle of a value per key.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct ValueState<V> {
 
 /// The value of one key.
 pub struct Value<'a, K, V> {
-    pub(in crate::process) table: Option<&'a mut Table<K, V>>,
+    pub(in crate::process) state: Single<'a, K, V>,
     pub(in crate::process) owner: Owner<'a, K>,
 }
 
@@ -26,8 +26,7 @@ impl<'a, K: Key, V: Data> Value<'a, K, V> {
     /// # Errors
     /// If state cannot be read.
     pub fn get(self) -> Result<Option<&'a V>> {
-        let table = self.table.ok_or_else(foreign)?;
-        Ok(table.get(self.owner.hash, self.owner.key)?)
+        self.state.get(self.owner)
     }
 
     /// Sets the value.
@@ -35,7 +34,7 @@ impl<'a, K: Key, V: Data> Value<'a, K, V> {
     /// # Errors
     /// If state cannot be read.
     pub fn set(&mut self, value: V) -> Result<()> {
-        Ok(declared(&mut self.table)?.insert(self.owner.hash, self.owner.key, value)?)
+        self.state.insert(self.owner, value)
     }
 
     /// Changes the value, which is made by `init` if there is none.
@@ -47,7 +46,7 @@ impl<'a, K: Key, V: Data> Value<'a, K, V> {
         init: impl FnOnce() -> V,
         f: impl FnOnce(&mut V) -> R,
     ) -> Result<R> {
-        Ok(declared(&mut self.table)?.update(self.owner.hash, self.owner.key, init, f)?)
+        self.state.update(self.owner, init, f)
     }
 
     /// Removes the value and returns it.
@@ -55,7 +54,7 @@ impl<'a, K: Key, V: Data> Value<'a, K, V> {
     /// # Errors
     /// If state cannot be read or written.
     pub fn take(&mut self) -> Result<Option<V>> {
-        Ok(declared(&mut self.table)?.remove(self.owner.hash, self.owner.key)?)
+        self.state.remove(self.owner)
     }
 
     /// Removes the value.

@@ -11,6 +11,7 @@ use thalweg_engine::testing::{Input, verify_operator};
 
 use super::{CountOperator, CountResult, CountWindow};
 use crate::aggregate::Reduce;
+use crate::keyed_table::KeyedTable;
 use crate::stream::Keyed;
 
 type Record = Keyed<u8, Vec<u32>>;
@@ -66,7 +67,7 @@ fn count_windows_are_right_in_every_mode() {
             || CountOperator::<u8, Vec<u32>, _> {
                 window,
                 aggregate: Arc::new(Reduce::with(joined)),
-                open: None,
+                state: KeyedTable::new(),
                 records: PhantomData,
             },
             Some(&|record: &Record| hash_key(&record.key).expect("a number has a hash")),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use thalweg_engine::time::duration_millis;
 use thalweg_engine::{EventTime, ProcessingTime};
 
+use super::simple::keep_earliest;
 use super::{Trigger, TriggerContext, TriggerResult};
 
 /// Fires when the watermark reaches the end of the window, and early and late as it is told.
@@ -245,10 +246,7 @@ impl<T> Trigger<T> for ContinuousProcessingTime {
     }
 
     fn on_merge(&self, merged: &[Option<i64>], context: &mut TriggerContext<'_, Option<i64>>) {
-        *context.state = merged.iter().flatten().min().copied();
-        if let Some(at) = *context.state {
-            context.register_processing_time(ProcessingTime::from_millis(at));
-        }
+        keep_earliest(merged, context);
     }
 
     fn can_merge(&self) -> bool {

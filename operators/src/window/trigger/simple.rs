@@ -159,10 +159,7 @@ impl<T> Trigger<T> for ProcessingTimeTrigger {
     }
 
     fn on_merge(&self, merged: &[Option<i64>], context: &mut TriggerContext<'_, Option<i64>>) {
-        *context.state = merged.iter().flatten().min().copied();
-        if let Some(at) = *context.state {
-            context.register_processing_time(ProcessingTime::from_millis(at));
-        }
+        keep_earliest(merged, context);
     }
 
     fn can_merge(&self) -> bool {
@@ -171,6 +168,14 @@ impl<T> Trigger<T> for ProcessingTimeTrigger {
 
     fn is_accumulating(&self) -> bool {
         true
+    }
+}
+
+/// Of windows that merge, the earliest processing time stands.
+pub(super) fn keep_earliest(merged: &[Option<i64>], context: &mut TriggerContext<'_, Option<i64>>) {
+    *context.state = merged.iter().flatten().min().copied();
+    if let Some(at) = *context.state {
+        context.register_processing_time(ProcessingTime::from_millis(at));
     }
 }
 

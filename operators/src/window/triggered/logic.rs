@@ -32,11 +32,30 @@ pub(super) type EntryOf<K, T, H, Tr> =
 /// The outputs of a windowed operator.
 pub(super) type WindowOutputs<'a, K, T, R> = Outputs<'a, WindowResult<K, R>, WindowSide<K, T, R>>;
 
-/// What surrounds a call: the times, the outputs, and what is to be done about timers.
-pub(super) struct Call<'a, 'b, K, T, R> {
+/// How far event time has come.
+#[derive(Clone, Copy)]
+pub(super) struct Reached {
     pub(super) watermark: EventTime,
     /// The last watermark before that of the end of the input.
-    pub(super) passed: EventTime,
+    passed: EventTime,
+}
+
+impl Reached {
+    pub(super) fn nothing() -> Self {
+        Reached { watermark: EventTime::MIN, passed: EventTime::MIN }
+    }
+
+    pub(super) fn reach(&mut self, watermark: EventTime) {
+        self.watermark = self.watermark.max(watermark);
+        if watermark < EventTime::MAX {
+            self.passed = self.passed.max(watermark);
+        }
+    }
+}
+
+/// What surrounds a call: the times, the outputs, and what is to be done about timers.
+pub(super) struct Call<'a, 'b, K, T, R> {
+    pub(super) reached: Reached,
     pub(super) now: ProcessingTime,
     pub(super) out: &'a mut WindowOutputs<'b, K, T, R>,
     pub(super) asked: &'a mut Vec<TimerChange>,
@@ -134,7 +153,7 @@ impl<K: Key, T: Data, H: Holding<K, T>, Tr: Trigger<T>> Logic<K, T, H, Tr> {
             let value = self.result(&mut entry, key, info, (final_at, call.now))?;
             if let Some(value) = value.clone().filter(|_| self.wanted.wants_results()) {
                 let window = entry.window;
-                let time = result_time(&entry, call.passed);
+                let time = result_time(&entry, call.reached.passed);
                 call.out.main.push(WindowResult { key: key.clone(), window, value }, time);
             }
             if is_shown {
@@ -164,7 +183,7 @@ impl<K: Key, T: Data, H: Holding<K, T>, Tr: Trigger<T>> Logic<K, T, H, Tr> {
         let merged =
             touched.fold(own, |a, b| Window { start: a.start.min(b.start), end: a.end.max(b.end) });
         let final_at = self.final_at(merged);
-        if self.lateness == Lateness::AtOperator && final_at <= call.watermark {
+        if self.lateness == Lateness::AtOperator && final_at <= call.reached.watermark {
             return None;
         }
         if let Some(place) = cell.iter().position(|entry| entry.window == merged) {
@@ -224,14 +243,15 @@ impl<K: Key, T: Data, H: Holding<K, T>, Tr: Trigger<T>> Logic<K, T, H, Tr> {
             state: &mut entry.trigger,
             window,
             due: self.due(window),
-            watermark: call.watermark,
+            watermark: call.reached.watermark,
             now: call.now,
             changes: call.asked,
         };
         let answer = f(&self.trigger, &mut context);
         for TimerChange { timer, is_set } in call.asked.drain(..) {
             // A timer that asks for the next one at the end of time would never end.
-            let is_endless = call.watermark == EventTime::MAX && matches!(timer, Timer::Event(_));
+            let is_endless =
+                call.reached.watermark == EventTime::MAX && matches!(timer, Timer::Event(_));
             match entry.timers.iter().position(|stands| *stands == timer) {
                 None if is_set && !is_endless => entry.timers.push(timer),
                 Some(position) if !is_set => {
@@ -259,16 +279,16 @@ impl<K: Key, T: Data, H: Holding<K, T>, Tr: Trigger<T>> Logic<K, T, H, Tr> {
             // A timer fires at its own time, how far ever the watermark has jumped.
             let reached = match timer {
                 Some(Timer::Event(time)) => EventTime::from_millis(time),
-                _ => call.watermark,
+                _ => call.reached.watermark,
             };
             let timing = match reached.cmp(&due) {
                 Ordering::Less => PaneTiming::Early,
                 Ordering::Equal if matches!(timer, Some(Timer::Event(_))) => PaneTiming::OnTime,
                 _ => PaneTiming::Late,
             };
-            let is_final = self.final_at(entry.window) <= call.watermark;
+            let is_final = self.final_at(entry.window) <= call.reached.watermark;
             let info = PaneInfo { index: entry.panes, timing, is_final };
-            let value = self.result(entry, key, info, (call.watermark, call.now))?;
+            let value = self.result(entry, key, info, (call.reached.watermark, call.now))?;
             self.show(entry, key, info, value, call)?;
         }
         if result.purges() {
@@ -300,7 +320,7 @@ impl<K: Key, T: Data, H: Holding<K, T>, Tr: Trigger<T>> Logic<K, T, H, Tr> {
         call: &mut Call<'_, '_, K, T, H::Out>,
     ) -> Result<()> {
         entry.fresh = 0;
-        let (window, time) = (entry.window, result_time(entry, call.passed));
+        let (window, time) = (entry.window, result_time(entry, call.reached.passed));
         if let Some(codec) = self.wanted.updates() {
             let after = match &value {
                 Some(value) => Some(Shown { window, value: (codec.encode)(value)? }),

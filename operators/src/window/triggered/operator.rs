@@ -20,7 +20,7 @@ use thalweg_engine::{
 
 use super::Lateness;
 use super::entry::{Entry, Ready, Stand, Standing, Step, Timers, collect, in_order, stand};
-use super::logic::{Call, EntryOf, Logic, WindowOutputs};
+use super::logic::{Call, EntryOf, Logic, Reached, WindowOutputs};
 use crate::stream::Keyed;
 use crate::window::assign::Assign;
 use crate::window::function::{ElementRef, Holding};
@@ -39,9 +39,7 @@ const MERGING: Namespace = Namespace(0, 0);
 pub(super) struct TriggeredOperator<K: Key, T, W, H: Holding<K, T>, Tr: Trigger<T>> {
     assigner: Arc<W>,
     logic: Arc<Logic<K, T, H, Tr>>,
-    watermark: EventTime,
-    /// The last watermark before that of the end of the input.
-    passed: EventTime,
+    reached: Reached,
     /// What is due at one event time.
     ready: VecDeque<Ready<K>>,
     /// What is due at one processing time.
@@ -88,8 +86,7 @@ where
         TriggeredOperator {
             assigner,
             logic,
-            watermark: EventTime::MIN,
-            passed: EventTime::MIN,
+            reached: Reached::nothing(),
             ready: VecDeque::new(),
             ready_now: VecDeque::new(),
             visits: BTreeSet::new(),
@@ -104,13 +101,6 @@ where
         self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))
     }
 
-    fn reach(&mut self, watermark: EventTime) {
-        self.watermark = self.watermark.max(watermark);
-        if watermark < EventTime::MAX {
-            self.passed = self.passed.max(watermark);
-        }
-    }
-
     fn slice_of(&self, window: Window) -> Namespace {
         if self.logic.merges {
             return MERGING;
@@ -122,8 +112,8 @@ where
     /// operator's, where that has gone on without an idle split, or where it is asked for.
     fn effective(&self, behind: Option<EventTime>) -> Option<EventTime> {
         match self.logic.lateness {
-            Lateness::AtSplit => behind.max(Some(self.watermark)),
-            Lateness::AtOperator => Some(self.watermark),
+            Lateness::AtSplit => behind.max(Some(self.reached.watermark)),
+            Lateness::AtOperator => Some(self.reached.watermark),
         }
     }
 
@@ -163,9 +153,10 @@ where
             None => Verdict::Gap,
             Some(_) if is_accepted => Verdict::Accepted,
             Some(first) => {
-                let is_behind_operator =
-                    logic.lateness == Lateness::AtOperator || is_late(*first, Some(self.watermark));
-                let mark = if is_behind_operator { mark.max(Some(self.watermark)) } else { mark };
+                let is_behind_operator = logic.lateness == Lateness::AtOperator
+                    || is_late(*first, Some(self.reached.watermark));
+                let mark =
+                    if is_behind_operator { mark.max(Some(self.reached.watermark)) } else { mark };
                 Verdict::Late(mark)
             }
         };
@@ -180,8 +171,7 @@ where
         element: &ElementRef<'_, T>,
         around: &mut Around<'_, '_, K, T, H::Out>,
     ) -> Result<bool> {
-        let (logic, watermark, window) = (self.logic.clone(), self.watermark, at.window);
-        let passed = self.passed;
+        let (logic, reached, window) = (self.logic.clone(), self.reached, at.window);
         let slice = self.slice_of(window);
         if self.opened()?.entries.get_slice(slice).is_none() {
             self.visit(window);
@@ -189,7 +179,7 @@ where
         let Self { asked, stands, open, .. } = self;
         let opened = open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))?;
         let Around { now, out } = around;
-        let call = &mut Call { watermark, passed, now: *now, out, asked, stands };
+        let call = &mut Call { reached, now: *now, out, asked, stands };
         opened.entries.slice(slice).update(at.hash, at.key, Vec::new, |cell| {
             if cell.is_empty() {
                 cell.push(Entry::new(window, logic.holding.create()));
@@ -207,11 +197,11 @@ where
         element: &ElementRef<'_, T>,
         around: &mut Around<'_, '_, K, T, H::Out>,
     ) -> Result<bool> {
-        let (logic, watermark, passed) = (self.logic.clone(), self.watermark, self.passed);
+        let (logic, reached) = (self.logic.clone(), self.reached);
         let Self { asked, stands, open, .. } = self;
         let opened = open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))?;
         let Around { now, out } = around;
-        let call = &mut Call { watermark, passed, now: *now, out, asked, stands };
+        let call = &mut Call { reached, now: *now, out, asked, stands };
         let slice = opened.entries.slice(MERGING);
         let (is_accepted, is_empty) =
             slice.update(at.hash, at.key, Vec::new, |cell| -> Result<_> {
@@ -231,7 +221,7 @@ where
     /// Notes when something may be due for all keys of a window.
     fn visit(&mut self, window: Window) {
         let due = self.logic.due(window);
-        if due > self.watermark {
+        if due > self.reached.watermark {
             self.visits.insert((due, Step::Timer, window));
         }
         self.visits.insert((self.logic.final_at(window), Step::Final, window));
@@ -243,7 +233,7 @@ where
         if self.stands.is_empty() {
             return Ok(());
         }
-        let (logic, watermark) = (self.logic.clone(), self.watermark);
+        let (logic, watermark) = (self.logic.clone(), self.reached.watermark);
         let mut stands = std::mem::take(&mut self.stands);
         let opened = self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))?;
         for Stand { window, at, is_set } in stands.drain(..) {
@@ -273,7 +263,7 @@ where
 
     /// Finds what is due at the earliest event time, up to the watermark.
     fn find_ready(&mut self) -> Result<()> {
-        let watermark = self.watermark;
+        let watermark = self.reached.watermark;
         loop {
             let visit = self.visits.first().copied();
             let opened =
@@ -335,12 +325,11 @@ where
         timer: Timer,
         around: &mut Around<'_, '_, K, T, H::Out>,
     ) -> Result<()> {
-        let (logic, watermark, window) = (self.logic.clone(), self.watermark, at.window);
-        let passed = self.passed;
+        let (logic, reached, window) = (self.logic.clone(), self.reached, at.window);
         let namespace = self.slice_of(window);
         let Self { asked, stands, open, .. } = self;
         let opened = open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))?;
-        let (timers, time, reached) = match timer {
+        let (timers, time, called_at) = match timer {
             Timer::Event(time) => (&mut opened.event_timers, time, Some(time)),
             Timer::Processing(time) => (&mut opened.processing_timers, time, None),
         };
@@ -350,14 +339,14 @@ where
             return Ok(());
         }
         let Around { now, out } = around;
-        let call = &mut Call { watermark, passed, now: *now, out, asked, stands };
+        let call = &mut Call { reached, now: *now, out, asked, stands };
         slice.update(at.hash, at.key, Vec::new, |cell| {
             match cell.iter_mut().find(|entry| entry.window == window) {
                 Some(entry) => logic.on_timer(entry, at.key, timer, call),
                 None => Ok(()),
             }
         })??;
-        self.apply(at.hash, at.key, reached)
+        self.apply(at.hash, at.key, called_at)
     }
 
     /// Drops a window that is final.
@@ -367,8 +356,7 @@ where
         time: i64,
         around: &mut Around<'_, '_, K, T, H::Out>,
     ) -> Result<()> {
-        let (logic, watermark, window) = (self.logic.clone(), self.watermark, at.window);
-        let passed = self.passed;
+        let (logic, reached, window) = (self.logic.clone(), self.reached, at.window);
         let namespace = self.slice_of(window);
         let opened = self.open.as_mut().ok_or_else(|| Error::bug("the operator was not opened"))?;
         if logic.merges {
@@ -385,7 +373,7 @@ where
         let Some(entry) = closed else { return Ok(()) };
         let Self { asked, stands, .. } = self;
         let Around { now, out } = around;
-        let call = &mut Call { watermark, passed, now: *now, out, asked, stands };
+        let call = &mut Call { reached, now: *now, out, asked, stands };
         logic.close(entry, at.key, call)?;
         self.apply(at.hash, at.key, None)
     }
@@ -420,7 +408,7 @@ where
     type Side = WindowSide<K, T, H::Out>;
 
     fn open(&mut self, context: &mut OpenContext<'_>) -> Result<()> {
-        self.reach(context.restored_watermark);
+        self.reached.reach(context.restored_watermark);
         let mut state = context.open_state()?;
         let mut entries = state.sliced(ENTRIES);
         let mut event_timers = state.sliced(EVENT_TIMERS);
@@ -487,7 +475,7 @@ where
         out: &mut Outputs<'_, Self::Out, Self::Side>,
         context: &mut Context<'_>,
     ) -> Result<Advance> {
-        self.reach(watermark);
+        self.reached.reach(watermark);
         let mut steps = 0;
         loop {
             while let Some(Ready { time, hash, key, window, step }) = self.ready.pop_front() {

@@ -1,0 +1,64 @@
+//! User functions that fail by chance: what is given out is what an undisturbed run gives out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use thalweg::memory;
+use thalweg::prelude::*;
+use thalweg::sim::{Random, Simulation};
+
+use crate::data::clicks;
+
+/// Runs a job that counts clicks by user; two calls of its function fail, wherever the seed wants
+/// it. Returns how often they did.
+fn run_seed(seed: u64) -> usize {
+    let random = &mut Random::new(seed);
+    let splits = clicks(random, 0);
+    let mut totals: BTreeMap<u32, u64> = BTreeMap::new();
+    for click in splits.iter().flatten() {
+        *totals.entry(click.user).or_default() += 1;
+    }
+    let records = totals.values().sum::<u64>() as usize;
+    let failing = [0, 1].map(|_| random.below(records.max(1) * 3 / 2));
+    let (calls, failures) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (sink, collected) = memory::sink();
+    let build = || {
+        let (calls, failures) = (calls.clone(), failures.clone());
+        let job = Job::new();
+        job.source("clicks", memory::from_splits(splits.clone()))
+            .key_by(|click| click.user)
+            .records()
+            .try_inspect(
+                move |_| match failing.contains(&calls.fetch_add(1, Ordering::Relaxed)) {
+                    true => {
+                        failures.fetch_add(1, Ordering::Relaxed);
+                        Err(thalweg::Error::unavailable("by chance"))
+                    }
+                    false => Ok(()),
+                },
+                OnError::Fail,
+            )
+            .key_by(|click| click.key)
+            .aggregate("count", Count)
+            .sink("out", sink.clone());
+        Ok(job.into_graph())
+    };
+    let report = Simulation::new(seed).run("failures", build).expect("it comes to its end");
+    let mut counts: Vec<(u32, u64)> =
+        collected.take().iter().map(|keyed| (keyed.key, keyed.value)).collect();
+    counts.sort_unstable();
+    let expected = totals.iter().flat_map(|(user, total)| (1..=*total).map(|n| (*user, n)));
+    assert!(counts.into_iter().eq(expected), "seed {seed}: not each count once");
+    let failures = failures.load(Ordering::Relaxed);
+    assert!(report.restarts as usize >= failures, "seed {seed}: failures are answered");
+    failures
+}
+
+#[test]
+fn a_function_that_fails_by_chance_changes_no_result() {
+    let (first, count) = crate::seeds(300);
+    let failures: usize = (first..first + count).map(run_seed).sum();
+    println!("{failures} failures in {count} runs");
+    assert!(failures > 0 || count == 1, "some calls fail");
+}
