@@ -401,6 +401,28 @@ mod tests {
     }
 
     #[test]
+    fn commands_about_saved_state_have_options_of_their_own() {
+        let parsed = parse(&["job", "savepoint", "--checkpoint-dir", "ck", "--to", "sp"]);
+        let Ok(Request::Saved(SavedRequest::Savepoint(options))) = parsed else {
+            panic!("a savepoint: {parsed:?}");
+        };
+        assert_eq!((options.of.checkpoint_dir, options.to), ("ck".into(), "sp".into()));
+        let Ok(Request::Check(own, options)) = parse(&["job", "check", "sp", "--rate", "5"]) else {
+            panic!("a check has the options of the job, which decide its graph");
+        };
+        assert_eq!((own, options.path), (Own { rate: Some(5) }, "sp".into()));
+        for wrong in [
+            &["job", "savepoint", "--to", "sp"][..],
+            &["job", "inspect"],
+            &["job", "inspect", "sp", "--key", "1"],
+            &["job", "inspect", "sp", "--operator", "x", "--key", "1", "--all"],
+            &["job", "stop", "--checkpoint-dir", "ck", "--rate", "5"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn values_have_units_and_bounds() {
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         for text in ["", "s", "-1s", "1.5s", "5 parsecs", "99999999999999999d"] {

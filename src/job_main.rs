@@ -10,7 +10,7 @@ use thalweg_engine::graph::PlanFormat;
 use thalweg_engine::options::JobOptions;
 use thalweg_engine::progress::RunReport;
 use thalweg_engine::runtime::StopSignal;
-use thalweg_engine::{Error, ErrorKind, Result};
+use thalweg_engine::{ErrorKind, Result};
 use thalweg_operators::Job;
 
 use crate::command_line::{self, Request, RunOptions};
@@ -154,8 +154,16 @@ impl<'a, A: Args> JobMain<'a, A> {
         let job_options = options.job_options();
         let graph = build_graph(|job| (self.build)(job, args))?;
         let shown = Shown::default();
-        let listen = |directory| ControlSocket::listen(directory, self.name, &stop, &shown);
-        let socket = job_options.checkpoint_dir.as_deref().map(listen).transpose()?.flatten();
+        let socket = job_options.checkpoint_dir.as_deref().and_then(|directory| {
+            let socket = ControlSocket::listen(directory, self.name, &stop, &shown);
+            // A job does without: signals stop it all the same.
+            socket.unwrap_or_else(|error| {
+                if !options.quiet {
+                    bar.say(&format!("warning: {error}: `stop` and `savepoint` do not reach it"));
+                }
+                None
+            })
+        });
         let ended = run_graph(self.name, &graph, &job_options, &stop, &mut |now| {
             *shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(now.clone());
             bar.show(now);
@@ -182,15 +190,7 @@ impl<'a, A: Args> JobMain<'a, A> {
     }
 }
 
-/// Prints to the standard output; whoever closes it early has seen enough.
+/// Prints to the standard output if there is something to say to someone.
 fn print(text: &str, is_quiet: bool) -> Result<()> {
-    if is_quiet || text.is_empty() {
-        return Ok(());
-    }
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::unavailable("cannot write to the standard output").with_source(error))
-        }
-        _ => Ok(()),
-    }
+    if is_quiet || text.is_empty() { Ok(()) } else { saved::print(text) }
 }

@@ -14,6 +14,8 @@ mod recovery;
 mod reference;
 mod refused;
 mod results;
+mod savepoints;
 mod unaligned;
+mod upgrades;
 mod user_code;
 mod wordcount;
