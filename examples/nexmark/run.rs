@@ -59,8 +59,6 @@ fn simulated(report: SimReport) -> RunReport {
             elapsed: Duration::ZERO,
             checkpoints: report.checkpoints,
             last_checkpoint: None,
-            restarts: 0,
-            is_restarting: false,
             is_stopping: false,
             restarts: 0,
             is_restarting: false,
