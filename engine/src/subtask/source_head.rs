@@ -150,7 +150,8 @@ impl<S: Source> ErasedSource for SourceCell<S> {
             };
             let status = reader.read(into, (offset - read).min(BATCH_RECORDS as u64) as usize)?;
             read += out.main.len() as u64;
-            (out.main.clear(), out.side.clear());
+            out.main.clear();
+            out.side.clear();
             if status != ReadStatus::More && read < offset {
                 return Ok(None);
             }
