@@ -70,7 +70,7 @@ pub(crate) struct RunOptions {
         default_value = "latest"
     )]
     restore: Restore,
-    /// What follows a failure: `none`, `exponential` (delays from 1s to 1m), `exponential:FIRST,MAX`,
+    /// What follows a failure: `none`, `exponential` (delays from 1s to 1m), `exponential:1s,1m`,
     /// `fixed:TIMES,DELAY`, `failure-rate:FAILURES,WITHIN,DELAY` [default: exponential if there is
     /// a checkpoint directory]
     #[arg(long, env = "THALWEG_RESTART", value_name = "POLICY", value_parser = restart_policy)]

@@ -44,8 +44,8 @@ pub struct Manifest {
     pub parallelism: u32,
     /// Whether the job had read all its input: nothing is left to do but the committables.
     pub finished: bool,
-    /// Whether subtasks had not waited for barriers ([`crate::CheckpointMode::AtLeastOnce`]): they may have
-    /// come further than the sources.
+    /// Whether subtasks had not waited for barriers ([`crate::CheckpointMode::AtLeastOnce`]): they
+    /// may have come further than the sources.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_least_once: bool,
     /// The operators of the job.

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::objects::{LocalFile, Objects, Summary};
-use crate::store::check_name;
+use crate::store::{check_name, check_part_name};
 use crate::{
     CheckpointId, CheckpointStore, Error, LocalPart, Manifest, Owner, PartFile, Result, to_delete,
 };
@@ -129,7 +129,7 @@ impl Repository {
     }
 
     fn begin(&mut self, id: CheckpointId, name: &str) -> Result<()> {
-        check_name(id, name)?;
+        check_part_name(id, name)?;
         self.check_owner()?;
         if self.published.contains_key(&id) {
             let detail = "it is published and cannot be changed".to_owned();

@@ -153,6 +153,18 @@ pub fn part_name(subtask: SubtaskId, operator: &str) -> String {
     format!("{task}-{index}-{readable}-{:08x}", crc32fast::hash(operator.as_bytes()))
 }
 
+/// The longest name for a part; the store adds to it.
+const NAME_LIMIT: usize = 120;
+
+/// Refuses names for parts that are not plain file names.
+pub(crate) fn check_part_name(id: CheckpointId, name: &str) -> Result<()> {
+    if name.len() > NAME_LIMIT {
+        let detail = format!("{name:?} is longer than {NAME_LIMIT} bytes");
+        return Err(Error::Refused { id, detail });
+    }
+    check_name(id, name)
+}
+
 /// Refuses names that are not plain file names.
 pub(crate) fn check_name(id: CheckpointId, name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -166,7 +178,7 @@ pub(crate) fn check_name(id: CheckpointId, name: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CheckpointId, SubtaskId, check_name, part_name};
+    use super::{CheckpointId, SubtaskId, check_part_name, part_name};
 
     #[test]
     fn made_names_are_sound_and_differ() {
@@ -175,7 +187,7 @@ mod tests {
         let operators = ["count", "a/b", "a:b", "..", "", "größe", "manifest", long.as_str()];
         let mut names: Vec<_> = operators.iter().map(|name| part_name(subtask, name)).collect();
         for name in &names {
-            check_name(CheckpointId(1), name).expect("a made name is sound");
+            check_part_name(CheckpointId(1), name).expect("a made name is sound");
         }
         names.sort();
         names.dedup();
@@ -185,8 +197,9 @@ mod tests {
 
     #[test]
     fn names_that_leave_the_directory_are_refused() {
-        for name in ["", ".", "..", ".x", "a/b", "a\\b", "ä", "a\0"] {
-            assert!(check_name(CheckpointId(1), name).is_err(), "{name}");
+        let long = "x".repeat(121);
+        for name in ["", ".", "..", ".x", "a/b", "a\\b", "ä", "a\0", long.as_str()] {
+            assert!(check_part_name(CheckpointId(1), name).is_err(), "{name}");
         }
     }
 }

@@ -244,11 +244,12 @@ impl Receiver {
     /// Takes the barrier that is the last element of the buffer, ahead of what is before it, if
     /// its checkpoint is not after `id`.
     pub(crate) fn take_barrier(&mut self, id: CheckpointId) -> Option<Barrier> {
-        let is_wanted = |element: &mut StreamElement| matches!(element, StreamElement::Barrier(barrier) if barrier.id <= id);
-        match self.buffer.pop_back_if(is_wanted) {
-            Some(StreamElement::Barrier(barrier)) => Some(barrier),
-            _ => None,
+        let Some(&StreamElement::Barrier(barrier)) = self.buffer.back() else { return None };
+        if barrier.id > id {
+            return None;
         }
+        self.buffer.pop_back();
+        Some(barrier)
     }
 
     /// The next element.

@@ -152,8 +152,9 @@ fn a_full_disk_under_the_output_or_the_checkpoints() {
 
     fs::remove_dir_all(&out).expect("can be removed");
     let filler = disk.0.path().join("filler");
-    // What is left are four pages: for the lock and one checkpoint of at least two files.
-    fs::write(&filler, vec![0; (1 << 20) - 4 * 4_096]).expect("almost fills the disk");
+    // What is left are six pages: for the lock, the claim of an epoch, and one or two checkpoints of
+    // at least two files.
+    fs::write(&filler, vec![0; (1 << 20) - 6 * 4_096]).expect("almost fills the disk");
     let checkpoints = disk.0.path().join("checkpoints").display().to_string();
     let flights =
         Flights::new(&["--checkpoint-dir", &checkpoints, "--checkpoint-interval", "50ms"])

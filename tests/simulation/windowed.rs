@@ -232,11 +232,11 @@ fn ten_thousand_seeds_agree_with_the_sequential_reference() {
         }
     }
     println!(
-        "{count} seeds from {first}: {} steps, {} restarts ({} stops), {} checkpoints, {} given up, \
-         {} times records on their way were restored",
+        "{count} seeds from {first}: {} steps, {} restarts ({} stops), {} checkpoints, {} given \
+         up, {} edges with records on their way restored",
         sums.0, sums.1, sums.4, sums.2, sums.3, sums.5
     );
-    assert!(sums.5 * 20 > sums.1, "hardly any restart finds records on their way");
+    assert!(count < 1_000 || sums.5 * 20 > sums.1, "hardly any restart finds records on their way");
     assert!(failures.is_empty(), "{} seeds failed:\n{}", failures.len(), failures.join("\n"));
 }
 

@@ -91,8 +91,7 @@ impl<'a> Attempt<'a> {
         parallelism: usize,
         (crashes, stops): (u32, u32),
     ) -> Result<Self> {
-        let restarts = crashes;
-        arm_storage(plan, &world.store, &mut world.random, restarts);
+        arm_storage(plan, &world.store, &mut world.random, crashes);
         let restored = newest(graph, &world.store)?;
         let key_groups = KeyGroupCount::default();
         if let Some(manifest) = &restored {
@@ -150,7 +149,7 @@ impl<'a> Attempt<'a> {
             published: None,
             may_crash: crashes < plan.crashes,
             may_stop: stops < plan.stops,
-            restarts,
+            restarts: crashes,
             steps: 0,
             idle_steps: 0,
             current: 0,

@@ -497,9 +497,7 @@ impl Subtask {
         match gate.take(decider, now)? {
             Taken::Batch { mut batch, channel } => {
                 self.chain.feed(0, &mut batch);
-                if gate.can_record() {
-                    self.feeding = gate.edge(channel).cloned();
-                }
+                self.feeding = gate.edge(channel).cloned();
                 gate.recycle(channel, batch);
                 Ok(Round::Moved)
             }

@@ -1,9 +1,9 @@
 //! Every operation of a full checkpoint, an incremental one and rounds of retention fails in every
 //! way: what is found afterwards is the newest checkpoint or the one before, byte for byte.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::model::{Contents, Entries, Fault, Kind, Model};
+use super::model::{Contents, ELSEWHERE, Entries, Fault, Kind, Model};
 use crate::local::Directory;
 use crate::local::disk::{Disk, FileSystem};
 use crate::repository::tests::script::{Script, adopted};
@@ -11,7 +11,23 @@ use crate::repository::tests::{large, options};
 use crate::{CheckpointStore, Error, Repository, Result};
 
 const DIR: &str = "store";
-const RUN: &str = "run";
+
+/// What the script runs on: a file system with hard links and the adopted file in it, or one
+/// without, and the file in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum System {
+    Good,
+    Poor,
+}
+
+impl System {
+    fn run(self) -> PathBuf {
+        match self {
+            Self::Good => PathBuf::from("run"),
+            Self::Poor => Path::new(ELSEWHERE).join("run"),
+        }
+    }
+}
 
 fn open(model: &Model) -> Result<Repository> {
     let disk = Disk::new(Box::new(model.clone()));
@@ -20,11 +36,13 @@ fn open(model: &Model) -> Result<Repository> {
 }
 
 /// A disk with an empty directory and, beside it, a finished file that is not synced.
-fn new_disk() -> Model {
-    let model = Model::new();
-    model.create_directory(Path::new(DIR)).expect("an empty disk");
+fn new_disk(system: System) -> Model {
+    let model = Model::new(system == System::Good);
+    for dir in [DIR, ELSEWHERE] {
+        model.create_directory(Path::new(dir)).expect("an empty disk");
+    }
     model.sync(Path::new("")).expect("exists");
-    let written = model.create(Path::new(RUN)).and_then(|mut file| file.write(&adopted()));
+    let written = model.create(&system.run()).and_then(|mut file| file.write(&adopted()));
     written.expect("an empty disk");
     model
 }
@@ -59,16 +77,16 @@ fn aftermaths(model: &Model) -> Vec<(String, Model)> {
 }
 
 /// Runs the script with a fault at an operation; false if the script has fewer.
-fn strike(at: u64, fault: Fault, tries_again: bool) -> bool {
-    let model = new_disk();
+fn strike(at: u64, fault: Fault, system: System, tries_again: bool) -> bool {
+    let model = new_disk(system);
     model.plant(Some((at, fault)));
     let mut script = Script { tries_again, ..Script::default() };
     let opened = script.open(&|| open(&model));
     let struck_early = model.struck().is_some();
-    let result = opened.and_then(|store| script.run(store, Path::new(RUN)));
+    let result = opened.and_then(|store| script.run(store, &system.run()));
     let is_within = model.operations() > at;
     let Some(kind) = model.struck() else { return is_within };
-    let story = format!("{fault:?} at {at} ({kind:?}), tries again: {tries_again}");
+    let story = format!("{fault:?} at {at} ({kind:?}), {system:?}, tries again: {tries_again}");
     match fault {
         Fault::ShortWrite => assert!(result.is_ok(), "{story}: the rest is written"),
         Fault::CrashBefore | Fault::CrashAfter => assert!(model.is_off(), "{story}"),
@@ -86,27 +104,38 @@ fn strike(at: u64, fault: Fault, tries_again: bool) -> bool {
     is_within
 }
 
-#[test]
-fn every_fault_at_every_operation_leaves_a_checkpoint_that_can_be_restored() {
+fn strike_everywhere(system: System) {
     for tries_again in [false, true] {
         for fault in Fault::ALL {
-            let struck = (0..).take_while(|at| strike(*at, fault, tries_again)).count();
+            let struck = (0..).take_while(|at| strike(*at, fault, system, tries_again)).count();
             assert!(struck > 100, "{struck} operations");
         }
     }
 }
 
 #[test]
+fn every_fault_at_every_operation_leaves_a_checkpoint_that_can_be_restored() {
+    strike_everywhere(System::Good);
+}
+
+#[test]
+fn so_it_does_where_there_are_no_hard_links_and_files_come_from_elsewhere() {
+    strike_everywhere(System::Poor);
+}
+
+#[test]
 fn without_a_fault_everything_is_durable_at_once() {
-    let model = new_disk();
-    let mut script = Script::default();
-    let store = open(&model).expect("nothing fails");
-    script.run(store, Path::new(RUN)).expect("nothing fails");
-    assert_eq!(script.published, 3);
-    for (aftermath, disk) in aftermaths(&model) {
-        open(&disk).unwrap_or_else(|error| panic!("{aftermath}: {error}"));
-        let files = disk.entries(Path::new("store/files")).expect("exists");
-        assert_eq!(files.len(), 3, "{aftermath}: {files:?}");
-        check(&script, &disk, &aftermath);
+    for system in [System::Good, System::Poor] {
+        let model = new_disk(system);
+        let mut script = Script::default();
+        let store = open(&model).expect("nothing fails");
+        script.run(store, &system.run()).expect("nothing fails");
+        assert_eq!(script.published, 3);
+        for (aftermath, disk) in aftermaths(&model) {
+            open(&disk).unwrap_or_else(|error| panic!("{aftermath}: {error}"));
+            let files = disk.entries(Path::new("store/files")).expect("exists");
+            assert_eq!(files.len(), 3, "{aftermath}: {files:?}");
+            check(&script, &disk, &aftermath);
+        }
     }
 }

@@ -73,6 +73,9 @@ pub(super) enum Entries {
     Present,
 }
 
+/// The folder that is another file system: nothing is renamed out of it.
+pub(super) const ELSEWHERE: &str = "elsewhere";
+
 /// A disk; clones are the same disk.
 #[derive(Clone)]
 pub(super) struct Model(Arc<Mutex<State>>);
@@ -85,6 +88,7 @@ struct State {
     /// The kind of operation that the fault struck.
     struck: Option<Kind>,
     is_off: bool,
+    has_links: bool,
 }
 
 #[derive(Clone)]
@@ -112,15 +116,14 @@ impl Directory {
 }
 
 impl Model {
-    /// An empty disk.
-    pub(super) fn new() -> Self {
-        let nodes = vec![Node::Directory(Directory::default())];
-        Self::of(nodes)
+    /// An empty disk, whose file system knows hard links or not.
+    pub(super) fn new(has_links: bool) -> Self {
+        Self::of(vec![Node::Directory(Directory::default())], has_links)
     }
 
-    fn of(nodes: Vec<Node>) -> Self {
-        let state = State { nodes, operations: 0, fault: None, struck: None, is_off: false };
-        Self(Arc::new(Mutex::new(state)))
+    fn of(nodes: Vec<Node>, has_links: bool) -> Self {
+        let (operations, fault, struck, is_off) = (0, None, None, false);
+        Self(Arc::new(Mutex::new(State { nodes, operations, fault, struck, is_off, has_links })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -149,7 +152,8 @@ impl Model {
 
     /// A disk of its own with the same contents, nothing failing.
     pub(super) fn copy(&self) -> Self {
-        Self::of(self.lock().nodes.clone())
+        let state = self.lock();
+        Self::of(state.nodes.clone(), state.has_links)
     }
 
     /// What a disk may hold after a power failure now.
@@ -182,7 +186,8 @@ impl Model {
                 }
             }
         }
-        Self::of(nodes)
+        let has_links = self.lock().has_links;
+        Self::of(nodes, has_links)
     }
 
     /// Counts an operation, and lets the planted fault strike. The call is told of faults in which
@@ -393,6 +398,9 @@ impl FileSystem for Model {
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.simple(Kind::Name, |state| {
+            if !state.has_links {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
             let node = state.find(from)?;
             let (directory, name) = state.parent(to)?;
             if directory.now.contains_key(name) {
@@ -406,6 +414,9 @@ impl FileSystem for Model {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.simple(Kind::Name, |state| {
             let node = state.find(from)?;
+            if from.starts_with(ELSEWHERE) {
+                return Err(io::ErrorKind::CrossesDevices.into());
+            }
             let (directory, name) = state.parent(to)?;
             directory.change(name, Some(node));
             let (directory, name) = state.parent(from)?;
