@@ -90,6 +90,10 @@ pub(crate) struct RunOptions {
     /// Memory for state kept with RocksDB: 512MiB, 4GiB [default: 256MiB]
     #[arg(long, env = "THALWEG_MEMORY", value_name = "BYTES", value_parser = bytes)]
     memory: Option<u64>,
+    /// Where the job listens for `stop`, `savepoint` and `status`: a socket; by default `control` in
+    /// a local checkpoint directory
+    #[arg(long, env = "THALWEG_CONTROL", value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
     /// Show nothing but errors
     #[arg(long, short, env = "THALWEG_QUIET")]
     pub(crate) quiet: bool,

@@ -24,6 +24,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use thalweg_engine::checkpoint::local_directory;
 use thalweg_engine::progress::{Progress, RunOutcome, RunReport};
 use thalweg_engine::runtime::StopSignal;
 use thalweg_engine::{Error, Result};
@@ -35,17 +36,23 @@ const MAX_REQUEST_BYTES: u64 = 64 << 10;
 /// A client that says nothing for so long is hung up on.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where the job of a checkpoint directory listens. A path that is too long for a socket is
-/// replaced by one in the system's place for temporary files, named after the directory.
-pub(crate) fn socket_path(directory: &Path) -> PathBuf {
+/// Where a job listens: where it was told to, or else the socket `control` in its checkpoint
+/// directory, if that is a local one. A path that is too long for a socket is replaced by one in the
+/// system's place for temporary files, named after the directory.
+pub(crate) fn socket_path(directory: Option<&Path>, told: Option<&Path>) -> Option<PathBuf> {
+    if let Some(path) = told {
+        return Some(path.to_owned());
+    }
+    let directory = local_directory(directory?)?;
     let path = directory.join("control");
     if path.as_os_str().as_bytes().len() <= MAX_PATH_BYTES {
-        return path;
+        return Some(path);
     }
-    let absolute = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+    // The job makes the directory if it is not there, so both sides see the same path.
+    let absolute = std::path::absolute(&directory).unwrap_or(directory);
     let text = absolute.to_string_lossy();
     let hash = thalweg_engine::state::hash_key(&*text).unwrap_or_default();
-    std::env::temp_dir().join(format!("thalweg-{hash:016x}.control"))
+    Some(std::env::temp_dir().join(format!("thalweg-{hash:016x}.control")))
 }
 
 /// What the job looks like, kept up to date by its observer.
@@ -62,17 +69,16 @@ pub(crate) struct ControlSocket {
 impl ControlSocket {
     /// Listens; none if another process does, whose job it is then.
     pub(crate) fn listen(
-        directory: &Path,
+        path: PathBuf,
         job: &str,
         stop: &StopSignal,
         shown: &Shown,
     ) -> Result<Option<Self>> {
-        let path = socket_path(directory);
         let failed = |error: io::Error| {
             Error::unavailable(format!("cannot listen on {}", path.display())).with_source(error)
         };
         // What is wrong with the directory is told by the run.
-        if fs::create_dir_all(directory).is_err() {
+        if path.parent().is_some_and(|directory| fs::create_dir_all(directory).is_err()) {
             return Ok(None);
         }
         let listener = match UnixListener::bind(&path) {
@@ -217,14 +223,13 @@ fn refusal(error: &str) -> Value {
     json!({ "ok": false, "error": error })
 }
 
-/// Asks the job of a checkpoint directory, and waits for the answer; none if no job listens there.
-pub(crate) fn ask(directory: &Path, request: &Value) -> Result<Option<Value>> {
-    let path = socket_path(directory);
+/// Asks the job that listens at a path, and waits for the answer; none if no job does.
+pub(crate) fn ask(path: &Path, request: &Value) -> Result<Option<Value>> {
     let failed = |what: &str| {
         let message = format!("the job at {} {what}", path.display());
         move |error: io::Error| Error::unavailable(message).with_source(error)
     };
-    let mut connection = match UnixStream::connect(&path) {
+    let mut connection = match UnixStream::connect(path) {
         Err(error)
             if matches!(
                 error.kind(),
@@ -252,21 +257,26 @@ pub(crate) fn ask(directory: &Path, request: &Value) -> Result<Option<Value>> {
 mod tests {
     use super::*;
 
+    fn socket(directory: &Path) -> PathBuf {
+        socket_path(Some(directory), None).expect("is local")
+    }
+
     fn listen(directory: &Path) -> ControlSocket {
-        let shown = Shown::default();
-        let socket = ControlSocket::listen(directory, "job", &StopSignal::default(), &shown);
-        socket.expect("can listen").expect("nobody else does")
+        let (stop, shown) = (StopSignal::default(), Shown::default());
+        let listening = ControlSocket::listen(socket(directory), "job", &stop, &shown);
+        listening.expect("can listen").expect("nobody else does")
     }
 
     #[test]
     fn who_is_asked_answers_and_leaves_nothing_behind() {
         let directory = tempfile::tempdir().expect("a directory");
+        let path = socket(directory.path());
         let status = json!({ "command": "status" });
-        assert_eq!(ask(directory.path(), &status).expect("can be asked"), None);
-        let socket = listen(directory.path());
-        let mode = fs::metadata(&socket.path).expect("is there").permissions().mode();
+        assert_eq!(ask(&path, &status).expect("can be asked"), None);
+        let listening = listen(directory.path());
+        let mode = fs::metadata(&path).expect("is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let answer = ask(directory.path(), &status).expect("answers").expect("is there");
+        let answer = ask(&path, &status).expect("answers").expect("is there");
         assert_eq!(answer["job"], "job");
         for (request, why) in [
             (json!({ "command": "dance" }), "the commands are"),
@@ -274,33 +284,35 @@ mod tests {
             (json!({ "command": "savepoint", "dir": "/x" }), "the job ended"),
             (json!("nonsense"), "the commands are"),
         ] {
-            let error = ask(directory.path(), &request).expect_err("is refused").to_string();
+            let error = ask(&path, &request).expect_err("is refused").to_string();
             assert!(error.contains(why), "{error}");
         }
-        let shown = Shown::default();
-        let other = ControlSocket::listen(directory.path(), "job", &StopSignal::default(), &shown);
+        let (stop, shown) = (StopSignal::default(), Shown::default());
+        let other = ControlSocket::listen(path.clone(), "job", &stop, &shown);
         assert!(other.expect("can be tried").is_none(), "two listen");
-        drop(socket);
+        drop(listening);
         assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
-        assert_eq!(ask(directory.path(), &status).expect("can be asked"), None);
+        assert_eq!(ask(&path, &status).expect("can be asked"), None);
     }
 
     #[test]
     fn a_socket_that_was_left_behind_is_replaced() {
         let directory = tempfile::tempdir().expect("a directory");
-        drop(UnixListener::bind(socket_path(directory.path())).expect("can listen"));
-        assert!(socket_path(directory.path()).exists());
+        drop(UnixListener::bind(socket(directory.path())).expect("can listen"));
+        assert!(socket(directory.path()).exists());
         drop(listen(directory.path()));
     }
 
     #[test]
-    fn a_long_path_has_a_short_socket() {
+    fn a_long_path_has_a_short_socket_and_an_object_store_none() {
         let directory = tempfile::tempdir().expect("a directory");
         let deep = directory.path().join("x".repeat(120)).join("y".repeat(120));
-        fs::create_dir_all(&deep).expect("can be made");
-        let socket = listen(&deep);
-        assert!(!socket.path.starts_with(&deep));
-        let answer = ask(&deep, &json!({ "command": "status" })).expect("answers");
+        let listening = listen(&deep);
+        assert!(!listening.path.starts_with(&deep));
+        let answer = ask(&socket(&deep), &json!({ "command": "status" })).expect("answers");
         assert!(answer.is_some());
+        assert_eq!(socket_path(Some(Path::new("s3://bucket/job")), None), None);
+        let told = Path::new("/run/job");
+        assert_eq!(socket_path(None, Some(told)), Some(told.to_owned()));
     }
 }

@@ -14,7 +14,7 @@ use thalweg_engine::{ErrorKind, Result};
 use thalweg_operators::Job;
 
 use crate::command_line::{self, Request, RunOptions};
-use crate::control::{ControlSocket, Shown};
+use crate::control::{ControlSocket, Shown, socket_path};
 use crate::execute::{build_graph, plan, run_graph};
 use crate::progress_bar::JobProgressBar;
 use crate::saved;
@@ -154,8 +154,10 @@ impl<'a, A: Args> JobMain<'a, A> {
         let job_options = options.job_options();
         let graph = build_graph(|job| (self.build)(job, args))?;
         let shown = Shown::default();
-        let socket = job_options.checkpoint_dir.as_deref().and_then(|directory| {
-            let socket = ControlSocket::listen(directory, self.name, &stop, &shown);
+        let directory = job_options.checkpoint_dir.as_deref();
+        let path = socket_path(directory, options.control.as_deref());
+        let socket = path.and_then(|path| {
+            let socket = ControlSocket::listen(path, self.name, &stop, &shown);
             // A job does without: signals stop it all the same.
             socket.unwrap_or_else(|error| {
                 if !options.quiet {

@@ -25,13 +25,12 @@ pub(crate) fn run(request: &SavedRequest) -> Result<()> {
 }
 
 fn savepoint(options: &SavepointOptions) -> Result<()> {
-    let directory = &options.of.checkpoint_dir;
     let request = json!({ "command": "savepoint", "dir": absolute(&options.to)? });
-    let path = match control::ask(directory, &request)? {
+    let path = match ask(&options.of, &request)? {
         Some(answer) => text_of(&answer["savepoint"]),
         None => {
             // No job runs: its newest checkpoint is what it would start from.
-            let archive = Archive::open(directory, None)?;
+            let archive = Archive::open(&options.of.checkpoint_dir, None)?;
             export_archive(&archive, &options.to)?.display().to_string()
         }
     };
@@ -39,12 +38,11 @@ fn savepoint(options: &SavepointOptions) -> Result<()> {
 }
 
 fn stop(options: &StopOptions) -> Result<()> {
-    let directory = &options.of.checkpoint_dir;
     let mut request = json!({ "command": "stop" });
     if let Some(dir) = &options.with_savepoint {
         request["savepoint"] = json!(absolute(dir)?);
     }
-    let Some(answer) = control::ask(directory, &request)? else { return Err(no_job(directory)) };
+    let Some(answer) = ask(&options.of, &request)? else { return Err(no_job(&options.of)) };
     if options.with_savepoint.is_some() {
         return print(&text_of(&answer["savepoint"]));
     }
@@ -55,15 +53,22 @@ fn stop(options: &StopOptions) -> Result<()> {
 }
 
 fn status(options: &DirectoryOptions) -> Result<()> {
-    let directory = &options.checkpoint_dir;
-    let answer = control::ask(directory, &json!({ "command": "status" }))?;
-    let Some(Value::Object(mut answer)) = answer else { return Err(no_job(directory)) };
+    let answer = ask(options, &json!({ "command": "status" }))?;
+    let Some(Value::Object(mut answer)) = answer else { return Err(no_job(options)) };
     answer.remove("ok");
     print(&Value::Object(answer).to_string())
 }
 
-fn no_job(directory: &Path) -> Error {
-    Error::config(format!("no job is running in {}", directory.display()))
+/// Asks the job, if one runs.
+fn ask(options: &DirectoryOptions, request: &Value) -> Result<Option<Value>> {
+    match control::socket_path(Some(&options.checkpoint_dir), options.control.as_deref()) {
+        Some(path) => control::ask(&path, request),
+        None => Ok(None),
+    }
+}
+
+fn no_job(options: &DirectoryOptions) -> Error {
+    Error::config(format!("no job is running in {}", options.checkpoint_dir.display()))
 }
 
 /// The job may have another working directory.

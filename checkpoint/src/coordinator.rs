@@ -152,7 +152,8 @@ impl Coordinator {
     }
 
     /// Someone wants a checkpoint that begins now: the first one whose number is at least the one
-    /// returned. Without periodic checkpoints there is one all the same.
+    /// returned. Without periodic checkpoints there is one all the same. No subtask is told to hurry
+    /// with it.
     pub fn handle_checkpoint_request(&mut self, now: i64) -> CheckpointId {
         let id = self.next_id;
         self.requested = Some(id);
@@ -328,7 +329,9 @@ impl Coordinator {
         // Due at once: the first sending is the first "again".
         pending.resend_at = now;
         // A last checkpoint has time: nothing follows it that it could hold up.
-        let unaligned_after = self.config.unaligned_after_ms.filter(|_| !kind.is_last());
+        // One that is asked for is to hold no records on their way: it may be for other programs.
+        let may_hurry = !kind.is_last() && self.requested.is_none();
+        let unaligned_after = self.config.unaligned_after_ms.filter(|_| may_hurry);
         pending.hurry_at = unaligned_after.map(|after| now.saturating_add(after));
         self.phase = Phase::Collecting(pending);
         tracing::debug!(checkpoint = id.0, %kind, "checkpoint started");

@@ -46,6 +46,7 @@ pub use aligner::{Aligner, AlignerError, Alignment};
 pub use barrier::{Barrier, BarrierKind, CheckpointId, CheckpointMode};
 pub use coordinator::{Command, Coordinator, CoordinatorConfig, Outcome, PendingManifest};
 pub use error::{Error, ErrorKind, Result};
+pub use location::local_directory;
 pub use manifest::{FORMAT_VERSION, Manifest, OperatorRecord, TableRecord};
 pub use memory::{FaultHook, MemoryStore, StoreFault, StoreOp};
 pub use outstanding::Outstanding;

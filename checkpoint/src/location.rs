@@ -53,6 +53,14 @@ impl Repository {
     }
 }
 
+/// The local directory that a path or URL means; none if it is an object store, or no place.
+pub fn local_directory(location: &Path) -> Option<PathBuf> {
+    match parse(location) {
+        Ok(Location::Directory(dir)) => Some(dir),
+        _ => None,
+    }
+}
+
 fn parse(location: &Path) -> Result<Location<'_>> {
     let directory = || Ok(Location::Directory(location.to_owned()));
     let Some(text) = location.to_str() else { return directory() };

@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::{CheckpointId, Error, LocalPart, Manifest, PartFile, Result};
+use crate::{CheckpointId, Error, LocalPart, Manifest, PartFile, Result, local_directory};
 
 const MANIFEST: &str = "manifest";
 
@@ -122,6 +122,11 @@ impl Archive {
     ///
     /// There is none, or its manifest is damaged or of another format.
     pub fn open(path: &Path, id: Option<CheckpointId>) -> Result<Self> {
+        let local = local_directory(path).ok_or_else(|| Error::Location {
+            location: path.display().to_string(),
+            detail: "only what is in a local directory can be looked into".to_owned(),
+        })?;
+        let path = &*local;
         if Self::is_savepoint(path) {
             let manifest = read_manifest(&path.join(MANIFEST), None)?;
             if let Some(id) = id.filter(|id| *id != manifest.id) {

@@ -2,7 +2,8 @@
 //!
 //! # What a savepoint holds
 //! All that a checkpoint holds, in files of its own: the entries of each operator as they are,
-//! without what newer ones have replaced. A savepoint is reported when the output that its
+//! without what newer ones have replaced. The checkpoint waits for all barriers, so no records are
+//! on their way in it (in one that is exported offline there may be some). A savepoint is reported when the output that its
 //! checkpoint prepared has been committed, so nothing in it waits for a commit; but for one that
 //! was made offline, of a job that ended before it had committed.
 //!
@@ -16,14 +17,14 @@ use std::path::{Path, PathBuf};
 
 use thalweg_checkpoint::{
     Archive, CheckpointStore, LocalPart, Manifest, OperatorPart, PartFile, Run, SavepointWriter,
-    SubtaskId, part_name,
+    SubtaskId, SubtaskSnapshot, part_name,
 };
 use thalweg_state::{
     KeyGroupCount, KeyGroupRange, LimitedRun, PortableReader, PortableWriter, RestoreSource,
     StateKey,
 };
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// A file is closed at the next key group when it has this many bytes.
 const FILE_BYTES: u64 = 64 << 20;
@@ -55,6 +56,10 @@ pub(crate) fn export(
     for record in &mut savepoint.subtasks {
         for part in &mut record.snapshot.operators {
             part.runs = export_part(record.subtask, part, count, (&mut *read, &mut writer))?;
+        }
+        for (i, part) in record.snapshot.in_flight.iter_mut().enumerate() {
+            let name = format!("{}-on-the-way-{i}", part_name(record.subtask, &part.to));
+            part.file = writer.write(&name, &bytes_of(read(&part.file)?)?)?;
         }
     }
     Ok(writer.finish(&savepoint)?)
@@ -194,17 +199,19 @@ pub(crate) fn import(
     let mut manifest = Manifest { id, savepoint: Some(saved.identity()), ..saved.clone() };
     let mut copied: BTreeMap<(String, u64), PartFile> = BTreeMap::new();
     for record in &mut manifest.subtasks {
-        for run in record.snapshot.operators.iter_mut().flat_map(|part| &mut part.runs) {
-            let key = (run.file.name.clone(), run.file.offset);
-            let file = match copied.get(&key) {
-                Some(file) => file.clone(),
-                None => match archive.part(&run.file)? {
+        let SubtaskSnapshot { operators, in_flight, .. } = &mut record.snapshot;
+        let runs = operators.iter_mut().flat_map(|part| &mut part.runs).map(|run| &mut run.file);
+        for file in runs.chain(in_flight.iter_mut().map(|part| &mut part.file)) {
+            let key = (file.name.clone(), file.offset);
+            let copy = match copied.get(&key) {
+                Some(copy) => copy.clone(),
+                None => match archive.part(file)? {
                     LocalPart::Bytes(bytes) => store.write_part(id, &key.0, &bytes)?,
                     LocalPart::File(path) => copy_file(store, (id, &key.0), &path)?,
                 },
             };
-            copied.insert(key, file.clone());
-            run.file = file;
+            copied.insert(key, copy.clone());
+            *file = copy;
         }
     }
     store.publish(&manifest)?;
@@ -219,15 +226,22 @@ fn copy_file(
     (id, name): (thalweg_checkpoint::CheckpointId, &str),
     path: &Path,
 ) -> Result<PartFile> {
-    let unreadable = |error: std::io::Error| {
-        Error::new(ErrorKind::Unavailable, format!("cannot read {}", path.display()))
-            .with_source(error)
-    };
     let Some(work) = store.work_directory() else {
-        let bytes = std::fs::read(path).map_err(unreadable)?;
+        let bytes = bytes_of(LocalPart::File(path.to_owned()))?;
         return Ok(store.write_part(id, name, &bytes)?);
     };
     let copy = work.join(format!("copy-of-{name}"));
-    std::fs::copy(path, &copy).map_err(unreadable)?;
+    std::fs::copy(path, &copy).map_err(|error| unreadable(path, error))?;
     Ok(store.adopt_file(id, name, &copy)?)
+}
+
+fn bytes_of(part: LocalPart) -> Result<Vec<u8>> {
+    match part {
+        LocalPart::Bytes(bytes) => Ok(bytes),
+        LocalPart::File(path) => std::fs::read(&path).map_err(|error| unreadable(&path, error)),
+    }
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> Error {
+    Error::unavailable(format!("cannot read {}", path.display())).with_source(error)
 }

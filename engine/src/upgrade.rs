@@ -138,6 +138,11 @@ impl Upgrades {
         for snapshot in manifest.subtasks.iter_mut().map(|record| &mut record.snapshot) {
             snapshot.operators.retain(|part| !self.is_dropped(&part.operator));
             snapshot.operators.iter_mut().for_each(|part| rename(&mut part.operator));
+            snapshot.in_flight.retain(|part| !self.is_dropped(&part.to));
+            for part in &mut snapshot.in_flight {
+                rename(&mut part.from);
+                rename(&mut part.to);
+            }
             snapshot.splits.retain(|split| !self.is_dropped(&split.source));
             for split in &mut snapshot.splits {
                 rename(&mut split.source);

@@ -19,6 +19,9 @@ pub(crate) struct DirectoryOptions {
     /// The job's directory for checkpoints
     #[arg(long, env = "THALWEG_CHECKPOINT_DIR", value_name = "DIR")]
     pub(crate) checkpoint_dir: PathBuf,
+    /// Where the job listens, if it was told where to
+    #[arg(long, env = "THALWEG_CONTROL", value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]

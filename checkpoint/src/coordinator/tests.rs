@@ -121,6 +121,30 @@ fn sources_that_do_not_answer_are_told_again_and_then_given_up() {
 }
 
 #[test]
+fn a_checkpoint_that_is_asked_for_begins_at_once_and_is_not_hurried() {
+    let mut coordinator = start(CoordinatorConfig { unaligned_after_ms: Some(30), ..config() });
+    assert_eq!(coordinator.handle_checkpoint_request(10), CheckpointId(1));
+    assert_eq!(commands(&mut coordinator), [trigger(1, BarrierKind::Checkpoint)]);
+    ack(&mut coordinator, 20, SOURCE, 1, None);
+    coordinator.handle_tick(90);
+    assert_eq!(commands(&mut coordinator), []);
+    // Asked again, there is another one after it, also at once.
+    assert_eq!(coordinator.handle_checkpoint_request(91), CheckpointId(2));
+    ack(&mut coordinator, 92, SINK, 1, None);
+    let _ = commands(&mut coordinator);
+    coordinator.handle_published(93, CheckpointId(1));
+    let next = commands(&mut coordinator);
+    assert!(next.contains(&trigger(2, BarrierKind::Checkpoint)), "{next:?}");
+    for (moment, subtask) in [(94, SOURCE), (95, SINK)] {
+        ack(&mut coordinator, moment, subtask, 2, None);
+    }
+    let _ = commands(&mut coordinator);
+    coordinator.handle_published(96, CheckpointId(2));
+    let next = commands(&mut coordinator);
+    assert!(!next.iter().any(|command| matches!(command, Command::Trigger { .. })), "{next:?}");
+}
+
+#[test]
 fn subtasks_are_hurried_when_a_checkpoint_takes_long_but_not_at_the_end() {
     let mut coordinator = start(CoordinatorConfig { unaligned_after_ms: Some(30), ..config() });
     coordinator.handle_tick(1_000);

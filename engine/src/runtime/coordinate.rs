@@ -220,10 +220,10 @@ impl Run<'_> {
                     }
                 }
             }
-            if let (Some(store), Some(published)) = (&self.store, self.history.published)
+            if let Some(store) = &self.store
                 && !coordinator.has_pending_commits()
             {
-                self.savepoints.poll(published, store)?;
+                self.savepoints.poll(store)?;
             }
             self.wait(coordinator, threads)?;
             let now = self.clock.elapsed();
@@ -301,8 +301,9 @@ impl Run<'_> {
         let mut store = lock(store);
         store.publish(&manifest)?;
         self.history.published = Some(manifest.id);
-        // What a savepoint is being written from stays until the next checkpoint after it.
-        if !self.savepoints.is_writing()
+        self.savepoints.handle_published(manifest.id);
+        // What savepoints are written from stays until the next checkpoint after that.
+        if !self.savepoints.needs_checkpoints()
             && let Err(error) = store.retain(retained)
         {
             // Tried again after the next checkpoint.

@@ -39,7 +39,8 @@ impl SavepointTicket {
     /// `Unavailable` if it cannot be written or the job ends before.
     pub fn wait(self) -> Result<PathBuf> {
         self.0.recv().unwrap_or_else(|_| {
-            Err(Error::unavailable("the job ended before the savepoint was complete"))
+            let text = "the job ended or failed before the savepoint was complete: ask again";
+            Err(Error::unavailable(text))
         })
     }
 }
@@ -72,6 +73,8 @@ impl SavepointRequests {
 pub(super) struct Savepoints {
     /// Those that wait for a checkpoint of at least that number.
     waiting: Vec<(CheckpointId, Request)>,
+    /// Those whose checkpoint is published.
+    published: Vec<(CheckpointId, Request)>,
     writing: Option<JoinHandle<()>>,
 }
 
@@ -82,24 +85,33 @@ impl Savepoints {
         self.waiting.push((from.unwrap_or(CheckpointId(u64::MAX)), request));
     }
 
-    /// True if the checkpoint that is being read must not be deleted.
-    pub(super) fn is_writing(&self) -> bool {
+    /// A checkpoint is published: it is the one that some waited for.
+    pub(super) fn handle_published(&mut self, id: CheckpointId) {
+        let due = self.waiting.extract_if(.., |(from, _)| *from <= id);
+        self.published.extend(due.map(|(_, request)| (id, request)));
+    }
+
+    /// True if there are checkpoints that must not be deleted.
+    pub(super) fn needs_checkpoints(&self) -> bool {
+        !self.published.is_empty() || self.is_writing()
+    }
+
+    fn is_writing(&self) -> bool {
         self.writing.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Begins to write what can be written: `committed` is published, and its output committed.
+    /// Begins to write what can be written: the output of all that is published is committed.
     #[expect(clippy::disallowed_methods, reason = "a thread of the thread driver")]
-    pub(super) fn poll(&mut self, committed: CheckpointId, store: &SharedStore) -> Result<()> {
-        if self.is_writing() || !self.waiting.iter().any(|(from, _)| *from <= committed) {
+    pub(super) fn poll(&mut self, store: &SharedStore) -> Result<()> {
+        if self.is_writing() || self.published.is_empty() {
             return Ok(());
         }
         self.join();
-        let due = self.waiting.extract_if(.., |(from, _)| *from <= committed);
-        let requests: Vec<Request> = due.map(|(_, request)| request).collect();
+        let requests = std::mem::take(&mut self.published);
         let store = store.clone();
         let write = move || {
-            for request in requests {
-                request.answer(write(committed, &store, &request.dir));
+            for (id, request) in requests {
+                request.answer(write(id, &store, &request.dir));
             }
         };
         let thread = std::thread::Builder::new().name("savepoint".to_owned()).spawn(write);
@@ -113,9 +125,11 @@ impl Savepoints {
     /// Writes what is still waited for, from the last checkpoint of the run.
     pub(super) fn finish(&mut self, last: Option<CheckpointId>, store: Option<&SharedStore>) {
         self.join();
-        for (_, request) in self.waiting.drain(..) {
-            request.answer(match (last, store) {
-                (Some(last), Some(store)) => write(last, store, &request.dir),
+        let published = self.published.drain(..).map(|(id, request)| (Some(id), request));
+        let waiting = self.waiting.drain(..).map(|(_, request)| (last, request));
+        for (id, request) in published.chain(waiting) {
+            request.answer(match (id, store) {
+                (Some(id), Some(store)) => write(id, store, &request.dir),
                 _ => Err(Error::unavailable("the job ended without a checkpoint")),
             });
         }

@@ -51,6 +51,9 @@ enum Input {
     File { file: File, path: Arc<Path>, start: u64, length: u64 },
 }
 
+/// What is called with a key and its value; none if the key was removed.
+type VisitEntry<'a> = dyn FnMut(StateKey<'_>, Option<&[u8]>) -> Result<()> + 'a;
+
 impl PortableReader {
     /// Reads from bytes in memory.
     ///
@@ -121,11 +124,7 @@ impl PortableReader {
     /// # Errors
     /// `Corrupt` if a block of these key groups is damaged, `Io` if the file cannot be read, and
     /// what `f` returns.
-    pub fn for_each(
-        &self,
-        range: KeyGroupRange,
-        f: &mut dyn FnMut(StateKey<'_>, Option<&[u8]>) -> Result<()>,
-    ) -> Result<()> {
+    pub fn for_each(&self, range: KeyGroupRange, f: &mut VisitEntry<'_>) -> Result<()> {
         let mut cursor = self.cursor(range)?;
         while cursor.advance()? {
             f(StateKey::decode(cursor.key())?, cursor.value())?;
