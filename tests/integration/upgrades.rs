@@ -18,7 +18,8 @@ type Totals = (u64, i128);
 
 /// An aggregate whose accumulator is of a version's own type.
 macro_rules! version {
-    ($version:ident, $accumulator:ident { $($(#[$attribute:meta])* $field:ident: $type:ty),* $(,)? },
+    ($version:ident,
+     $accumulator:ident { $($(#[$attribute:meta])* $field:ident: $type:ty),* $(,)? },
      |$acc:ident, $n:ident| $add:expr, |$total:ident| $finish:expr) => {
         #[derive(Clone, Default, Serialize, Deserialize)]
         #[serde(rename = "Total")]
