@@ -190,9 +190,9 @@ fn schemas_are_written_as_ever() {
         text,
         concat!(
             r#"{"struct":{"name":"Golden","fields":[["id","u64"],["small",{"enum":{"name":"#,
-            r#""Small","variants":[["A","unit"],["B",{"newtype":"u8"}],["C",{"tuple":["u8","u8"]}],"#,
-            r#"["D",{"struct":[["e",{"option":"str"}]]}]]}}],["map",{"map":["str",{"seq":"f64"}]}],"#,
-            r#"["bytes",{"array":[4,"u8"]}]]}}"#
+            r#""Small","variants":[["A","unit"],["B",{"newtype":"u8"}],"#,
+            r#"["C",{"tuple":["u8","u8"]}],["D",{"struct":[["e",{"option":"str"}]]}]]}}],"#,
+            r#"["map",{"map":["str",{"seq":"f64"}]}],["bytes",{"array":[4,"u8"]}]]}}"#
         )
     );
     let read: Schema = serde_json::from_str(&text).expect("is read");
