@@ -1,0 +1,191 @@
+//! Checkpoints and savepoints that the first version of the formats has written: this version goes
+//! on from them with the same results, and refuses damaged ones.
+//!
+//! `tests/compat/v1` holds them, and what a job gives out that goes on from them. They are not to be
+//! changed; a new version of a format gets a directory of its own, written by
+//! `cargo test --release --test compat -- --ignored write`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use thalweg::engine::checkpoint::Archive;
+use thalweg::engine::savepoint::export_archive;
+use thalweg::prelude::*;
+use thalweg::{ErrorKind, RestartPolicy, Restore, StopSignal, memory, time};
+
+const JOB: &str = "compat";
+const RECORDS: u64 = 3_000;
+/// The job is stopped when it has read this many.
+const STOPPED_AFTER: u64 = 1_000;
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat/v1")
+}
+
+/// Runs the job, until it is asked to stop after some records if `stop` is given; returns what it
+/// gave out, sorted.
+fn run(options: &JobOptions, stop: Option<&StopSignal>) -> thalweg::Result<Vec<String>> {
+    let (sink, given) = memory::sink();
+    let read = Arc::new(AtomicU64::new(0));
+    let stops = stop.cloned();
+    let build = move |job: &Job| {
+        let (read, stops) = (read.clone(), stops.clone());
+        let numbers = generator(Some(RECORDS), move |number| {
+            if let Some(stop) = &stops
+                && read.fetch_add(1, Ordering::Relaxed) == STOPPED_AFTER
+            {
+                stop.stop();
+            }
+            number
+        });
+        let rate = if stop.is_some() { 5_000 } else { 1_000_000 };
+        let timed = job.source("numbers", numbers.splits(2).records_per_second(rate)).event_time(
+            |n| *n as i64 * 10,
+            Watermarks::bounded_out_of_orderness(time::millis(100)),
+        );
+        let by_key = timed.key_by(|n| format!("key {}", n % 17));
+        let windows = by_key.window(Sliding::of(time::seconds(5), time::seconds(1)));
+        let windows = windows.aggregate("windows", (Count, Sum::of(|n: &u64| *n as i64)));
+        windows.results().map(|result| format!("{result:?}")).sink("windows out", sink.clone());
+        by_key
+            .aggregate("runs", Count)
+            .map(|counted| format!("{counted:?}"))
+            .sink("runs out", sink.clone());
+        Ok(())
+    };
+    let signal = stop.cloned().unwrap_or_default();
+    thalweg::execute_until(JOB, build, options, &signal)?;
+    let mut lines = given.snapshot();
+    lines.sort_unstable();
+    Ok(lines)
+}
+
+fn options(directory: &Path) -> JobOptions {
+    JobOptions {
+        parallelism: Some(2),
+        workers: Some(1),
+        checkpoint_dir: Some(directory.to_owned()),
+        checkpoint_interval: Some(time::millis(50)),
+        restart: Some(RestartPolicy::None),
+        ..JobOptions::default()
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("makes a directory");
+    for entry in fs::read_dir(from).expect("lists").map(|entry| entry.expect("lists")) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().expect("is known").is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).expect("copies")),
+        }
+    }
+}
+
+fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("lists").map(|entry| entry.expect("lists")) {
+        match entry.file_type().expect("is known").is_dir() {
+            true => files(&entry.path(), found),
+            false => found.push(entry.path()),
+        }
+    }
+}
+
+fn expected() -> Vec<String> {
+    let text = fs::read_to_string(golden().join("expected.txt")).expect("is there");
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The options that go on from the golden checkpoint, copied to `scratch`.
+fn from_checkpoint(scratch: &Path) -> JobOptions {
+    let directory = scratch.join("checkpoints");
+    copy(&golden().join("checkpoint"), &directory);
+    options(&directory)
+}
+
+/// The options that go on from the golden savepoint, copied to `scratch`.
+fn from_savepoint(scratch: &Path) -> JobOptions {
+    let savepoint = scratch.join("savepoint");
+    copy(&golden().join("savepoint"), &savepoint);
+    let restore = Restore::Savepoint(savepoint);
+    JobOptions { restore, ..options(&scratch.join("checkpoints")) }
+}
+
+#[test]
+fn a_job_goes_on_from_the_first_checkpoints_and_savepoints() {
+    for start in [from_checkpoint, from_savepoint] {
+        for parallelism in [1, 2, 3] {
+            let scratch = tempfile::tempdir().expect("a temporary directory");
+            let options = start(scratch.path());
+            let options = JobOptions { parallelism: Some(parallelism), ..options };
+            let given = run(&options, None).expect("it goes on");
+            assert!(given == expected(), "other results at parallelism {parallelism}");
+        }
+    }
+}
+
+#[test]
+fn damaged_ones_are_refused() {
+    for start in [from_checkpoint, from_savepoint] {
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        start(scratch.path());
+        let mut all = Vec::new();
+        files(scratch.path(), &mut all);
+        // Claims of epochs and the mark of a commit say nothing of state.
+        all.retain(|path| {
+            !path.to_string_lossy().contains("epochs") && !path.ends_with("committed")
+        });
+        assert!(all.len() >= 2, "{all:?}");
+        for path in all {
+            let damages: [fn(&mut Vec<u8>); 4] = [
+                |bytes| bytes[0] ^= 1,
+                |bytes| {
+                    let middle = bytes.len() / 2;
+                    bytes[middle] ^= 0x40;
+                },
+                |bytes| bytes.truncate(bytes.len() / 2),
+                |bytes| bytes.clear(),
+            ];
+            for (number, damage) in damages.into_iter().enumerate() {
+                let scratch = tempfile::tempdir().expect("a temporary directory");
+                let options = start(scratch.path());
+                let name = path.file_name().expect("has a name");
+                let mut copies = Vec::new();
+                files(scratch.path(), &mut copies);
+                let copy = copies.iter().find(|copy| copy.ends_with(name)).expect("was copied");
+                let mut bytes = fs::read(copy).expect("reads");
+                damage(&mut bytes);
+                fs::write(copy, bytes).expect("writes");
+                let error = run(&options, None).err();
+                let error = error.unwrap_or_else(|| panic!("damage {number} of {path:?} passes"));
+                let is_refused =
+                    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Incompatible);
+                assert!(is_refused, "damage {number} of {path:?}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "writes tests/compat anew"]
+fn write_golden_files() {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let golden = golden();
+    let _ = fs::remove_dir_all(&golden);
+    fs::create_dir_all(&golden).expect("makes a directory");
+    let checkpoints = scratch.path().join("checkpoints");
+    let options = options(&checkpoints);
+    run(&options, Some(&StopSignal::default())).expect("runs");
+    for folder in ["checkpoints", "epochs", "files"] {
+        copy(&checkpoints.join(folder), &golden.join("checkpoint").join(folder));
+    }
+    // The same state as a savepoint, made of the checkpoint.
+    let archive = Archive::open(&checkpoints, None).expect("opens");
+    let made = export_archive(&archive, scratch.path()).expect("writes a savepoint");
+    copy(&made, &golden.join("savepoint"));
+    let resumed = from_checkpoint(scratch.path().join("resumed").as_path());
+    let lines = run(&resumed, None).expect("goes on");
+    fs::write(golden.join("expected.txt"), lines.join("\n") + "\n").expect("writes");
+}
