@@ -60,8 +60,8 @@ pub(crate) struct RunOptions {
     /// How many checkpoints are kept [default: 3]
     #[arg(long, env = "THALWEG_CHECKPOINTS_RETAINED", value_name = "N")]
     checkpoints_retained: Option<usize>,
-    /// What to start from: `latest` (if there is one), `none`, a checkpoint's number, or the path of
-    /// a savepoint
+    /// What to start from: `latest` (if there is one), `none`, a checkpoint's number, or the path
+    /// of a savepoint
     #[arg(
         long,
         env = "THALWEG_RESTORE",
@@ -90,8 +90,8 @@ pub(crate) struct RunOptions {
     /// Memory for state kept with RocksDB: 512MiB, 4GiB [default: 256MiB]
     #[arg(long, env = "THALWEG_MEMORY", value_name = "BYTES", value_parser = bytes)]
     memory: Option<u64>,
-    /// Where the job listens for `stop`, `savepoint` and `status`: a socket; by default `control` in
-    /// a local checkpoint directory
+    /// Where the job listens for `stop`, `savepoint` and `status`: a socket; by default `control`
+    /// in a local checkpoint directory
     #[arg(long, env = "THALWEG_CONTROL", value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
     /// Show nothing but errors

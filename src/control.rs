@@ -37,8 +37,8 @@ const MAX_REQUEST_BYTES: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where a job listens: where it was told to, or else the socket `control` in its checkpoint
-/// directory, if that is a local one. A path that is too long for a socket is replaced by one in the
-/// system's place for temporary files, named after the directory.
+/// directory, if that is a local one. A path that is too long for a socket is replaced by one in
+/// the system's place for temporary files, named after the directory.
 pub(crate) fn socket_path(directory: Option<&Path>, told: Option<&Path>) -> Option<PathBuf> {
     if let Some(path) = told {
         return Some(path.to_owned());

@@ -152,8 +152,8 @@ impl Coordinator {
     }
 
     /// Someone wants a checkpoint that begins now: the first one whose number is at least the one
-    /// returned. Without periodic checkpoints there is one all the same. No subtask is told to hurry
-    /// with it.
+    /// returned. Without periodic checkpoints there is one all the same. No subtask is told to
+    /// hurry with it.
     pub fn handle_checkpoint_request(&mut self, now: i64) -> CheckpointId {
         let id = self.next_id;
         self.requested = Some(id);

@@ -3,9 +3,9 @@
 //! # What a savepoint holds
 //! All that a checkpoint holds, in files of its own: the entries of each operator as they are,
 //! without what newer ones have replaced. The checkpoint waits for all barriers, so no records are
-//! on their way in it (in one that is exported offline there may be some). A savepoint is reported when the output that its
-//! checkpoint prepared has been committed, so nothing in it waits for a commit; but for one that
-//! was made offline, of a job that ended before it had committed.
+//! on their way in it (in one that is exported offline there may be some). A savepoint is reported
+//! when the output that its checkpoint prepared has been committed, so nothing in it waits for a
+//! commit; but for one that was made offline, of a job that ended before it had committed.
 //!
 //! # Where it is taken in
 //! It becomes the first checkpoint of the directory it is taken into, all of its files copied: the

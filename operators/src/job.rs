@@ -40,8 +40,8 @@ impl Job {
         SourceStream::new(self.clone(), node)
     }
 
-    /// Says that the source, operator or sink `new` was called `old` in earlier versions of the job:
-    /// it takes over what that has left in checkpoints and savepoints.
+    /// Says that the source, operator or sink `new` was called `old` in earlier versions of the
+    /// job: it takes over what that has left in checkpoints and savepoints.
     #[track_caller]
     pub fn renamed(&self, old: impl Into<String>, new: impl Into<String>) {
         let location = Location::caller();

@@ -18,7 +18,8 @@ type Totals = (u64, i128);
 
 /// An aggregate whose accumulator is of a version's own type.
 macro_rules! version {
-    ($version:ident, $accumulator:ident { $($(#[$attribute:meta])* $field:ident: $type:ty),* $(,)? },
+    ($version:ident,
+     $accumulator:ident { $($(#[$attribute:meta])* $field:ident: $type:ty),* $(,)? },
      |$acc:ident, $n:ident| $add:expr, |$total:ident| $finish:expr) => {
         #[derive(Clone, Default, Serialize, Deserialize)]
         #[serde(rename = "Total")]
@@ -52,7 +53,8 @@ macro_rules! version {
 version!(First, FirstTotal { sum: i64, unused: Vec<u8>, count: u32, },
     |a, n| { a.count += 1; a.sum += *n as i64 }, |t| (t.count.into(), t.sum.into()));
 // Reordered, wider, without one field and with two new ones.
-version!(Second, SecondTotal { count: u64, sum: i128, #[serde(default)] largest: u64, last: Option<u64>, },
+version!(Second,
+    SecondTotal { count: u64, sum: i128, #[serde(default)] largest: u64, last: Option<u64>, },
     |a, n| {
         a.count += 1;
         a.sum += i128::from(*n);

@@ -271,8 +271,8 @@ fn incompatible(table: TableId, mismatch: &Mismatch) -> StateError {
 
 fn key_reason(recorded: &TableSchema, present: &TableSchema) -> String {
     format!(
-        "keys were {} and are {}: the type of a key is fixed for the life of its state, as its hash \
-         says where the state is; give the operator another name to begin without state",
+        "keys were {} and are {}: the type of a key is fixed for the life of its state, as its \
+         hash says where the state is; give the operator another name to begin without state",
         recorded.key, present.key
     )
 }

@@ -159,8 +159,15 @@ fn what_contains_itself_is_opaque_there_and_only_there() {
 #[test]
 fn names_are_those_written_not_their_aliases() {
     types! {
-        struct Renamed { #[serde(alias = "amount", alias = "zz")] total: u64, #[serde(alias = "a")] b: u8 }
-        enum Moved { #[serde(alias = "Alpha")] Omega, #[serde(alias = "Z")] Beta(u8), Gamma { #[serde(alias = "x")] y: u8 } }
+        struct Renamed {
+            #[serde(alias = "amount", alias = "zz")] total: u64,
+            #[serde(alias = "a")] b: u8
+        }
+        enum Moved {
+            #[serde(alias = "Alpha")] Omega,
+            #[serde(alias = "Z")] Beta(u8),
+            Gamma { #[serde(alias = "x")] y: u8 }
+        }
         struct Both { renamed: Vec<Renamed>, moved: Moved }
     }
     let Schema::Struct { fields, .. } = round_trip::<Renamed>() else { panic!("is a struct") };
@@ -181,7 +188,12 @@ fn schemas_are_written_as_ever() {
     let text = serde_json::to_string(&schema_of::<Golden>()).expect("is written");
     assert_eq!(
         text,
-        r#"{"struct":{"name":"Golden","fields":[["id","u64"],["small",{"enum":{"name":"Small","variants":[["A","unit"],["B",{"newtype":"u8"}],["C",{"tuple":["u8","u8"]}],["D",{"struct":[["e",{"option":"str"}]]}]]}}],["map",{"map":["str",{"seq":"f64"}]}],["bytes",{"array":[4,"u8"]}]]}}"#
+        concat!(
+            r#"{"struct":{"name":"Golden","fields":[["id","u64"],["small",{"enum":{"name":"#,
+            r#""Small","variants":[["A","unit"],["B",{"newtype":"u8"}],"#,
+            r#"["C",{"tuple":["u8","u8"]}],["D",{"struct":[["e",{"option":"str"}]]}]]}}],"#,
+            r#"["map",{"map":["str",{"seq":"f64"}]}],["bytes",{"array":[4,"u8"]}]]}}"#
+        )
     );
     let read: Schema = serde_json::from_str(&text).expect("is read");
     assert_eq!(read, schema_of::<Golden>());
@@ -227,7 +239,13 @@ fn numbers_become_wider_and_values_optional() {
 fn variants_are_found_by_name() {
     types! {
         enum Before { A, B(u8), C { x: u8 }, Old }
-        enum After { New, C { x: u16, #[serde(default)] y: u8 }, B(u64), A, #[serde(alias = "Old")] Other }
+        enum After {
+            New,
+            C { x: u16, #[serde(default)] y: u8 },
+            B(u64),
+            A,
+            #[serde(alias = "Old")] Other
+        }
         enum Less { A, B(u8) }
     }
     becomes(Before::A, After::A);
