@@ -101,7 +101,6 @@ fn options_that_are_none() {
     for (arguments, text) in [
         (&["--memory", "12 apples"][..], "as in 1048576, 512MiB, 4GiB"),
         (&["--checkpoint-interval", "5"], "as in 100ms, 4s, 5m, 1h"),
-        (&["--restore", "oldest"], "`latest`, `none` or the number"),
         (&["--state", "disk"], "`memory` or `rocksdb`"),
         (&["--restart", "always"], "`fixed:3,10s`"),
         (&["--log", "much"], "off, error, warn, info, debug or trace"),
