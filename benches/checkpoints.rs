@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use thalweg::prelude::*;
-use thalweg::{JobOptions, StateBackend, StopSignal};
+use thalweg::{JobOptions, Result, StateBackend, StopSignal};
 
 /// Records of a batch.
 const BATCH: u64 = 1_024;
@@ -89,6 +89,9 @@ impl Measured {
     }
 }
 
+/// The checkpoints of a run, and how long each took.
+type Checkpoints = Vec<(u64, Duration)>;
+
 /// A scrambled key, so that neighbours in time are not neighbours in memory.
 fn key_of(number: u64, keys: u64) -> u64 {
     (number % keys).wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -100,7 +103,7 @@ fn run(
     count: Option<u64>,
     time: Option<Duration>,
     options: &JobOptions,
-) -> Result<(Arc<Measured>, Vec<(u64, Duration)>)> {
+) -> Result<(Arc<Measured>, Checkpoints)> {
     let measured = Arc::new(Measured::default());
     let stop = StopSignal::default();
     if let Some(time) = time {

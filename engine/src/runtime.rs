@@ -30,7 +30,9 @@ use thalweg_checkpoint::CheckpointStore;
 use thalweg_state::BackendConfig;
 
 use crate::error::{Error, Result};
-use crate::graph::{ExecutionPlan, JobGraph, NodeKind};
+#[cfg(feature = "rocksdb")]
+use crate::graph::NodeKind;
+use crate::graph::{ExecutionPlan, JobGraph};
 use crate::options::{JobConfig, StateBackend};
 use crate::progress::{Progress, RunReport};
 

@@ -521,8 +521,12 @@ fn sweep<O: Operator>(operator: &mut O) -> Result<()> {
     }
 }
 
-/// Adds what a stream has up to the end of an epoch to the runs, and merges them.
-fn take_runs(stream: &ChangeStream, epoch: u64, runs: &mut Vec<LimitedRun>) -> Result<()> {
+/// Adds what a stream of an operator's state has up to the end of an epoch to the runs that there
+/// are, and merges them: as few runs as hold the state, none if it is empty.
+///
+/// # Errors
+/// `Bug` if the epoch is not complete: not all tables were swept.
+pub fn take_runs(stream: &ChangeStream, epoch: u64, runs: &mut Vec<LimitedRun>) -> Result<()> {
     let (count, mut complete) = (KeyGroupCount::default(), 0);
     let all = KeyGroupRange::all(count);
     while let Some(item) = stream.take() {

@@ -18,6 +18,10 @@ pub mod key_group;
 pub mod state_key;
 
 mod budget;
+#[cfg_attr(
+    not(any(test, feature = "rocksdb")),
+    expect(dead_code, reason = "only RocksDB takes what is evicted")
+)]
 mod buffer;
 mod index;
 mod store;

@@ -158,7 +158,7 @@ fn a_stop_in_the_delay_ends_the_job_in_order() {
     let (stopper, checkpoints) = (stop.clone(), job.directory.path().join("checkpoints"));
     let has_failed = AtomicBool::new(false);
     let check = move |number: u64| {
-        let is_due = number % 100 == 0 && !checkpoint_numbers(&checkpoints).is_empty();
+        let is_due = number.is_multiple_of(100) && !checkpoint_numbers(&checkpoints).is_empty();
         if !is_due || has_failed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }

@@ -158,7 +158,9 @@ impl<'a> Attempts<'a> {
             Ok(ready) => ready,
             Err(error) => return Err(self.not_started_again(error)),
         };
-        let Ready { committers, deployment, first_id, savepoint, backends } = match ready {
+        // What keeps state on disk stays until the workers have gone.
+        let Ready { committers, deployment, first_id, savepoint, backends: _backends } = match ready
+        {
             Some(ready) => ready,
             None => return Ok(self.finished_before()),
         };
@@ -176,10 +178,7 @@ impl<'a> Attempts<'a> {
             clock: self.clock,
             stop: self.stop,
         };
-        let ended = run.execute(deployment, parkers, observer);
-        // The state on disk is not removed under the workers' feet.
-        drop(backends);
-        ended
+        run.execute(deployment, parkers, observer)
     }
 
     /// Opens all that an attempt needs; none if the job has finished.

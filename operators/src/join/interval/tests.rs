@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use thalweg_engine::sim::Random;
 use thalweg_engine::state::{
-    BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource, SnapshotPart, SnapshotPartRef,
-    hash_key,
+    BackendConfig, KeyGroupCount, KeyGroupRange, RestoreSource, SnapshotPart, hash_key,
 };
-use thalweg_engine::testing::{Input, verify_operator};
+use thalweg_engine::testing::{Input, take_runs, verify_operator};
 use thalweg_engine::{ErrorKind, EventTime};
 
 use super::side::Row;
@@ -182,10 +181,14 @@ fn restored_rows(bucket_ms: i64) -> BTreeMap<i64, Vec<i64>> {
     }
     let mut snapshot = state.begin_snapshot();
     before.rows.snapshot_into(&mut snapshot).expect("encodes");
-    let SnapshotPart::Portable(part) = state.finish_snapshot(snapshot).expect("finishes") else {
-        panic!("state in memory is portable")
+    let SnapshotPart::Epoch(epoch) = state.finish_snapshot(snapshot) else {
+        panic!("the operator has state")
     };
-    let part = RestoreSource::open(SnapshotPartRef::Portable(&part)).expect("opens");
+    let swept = before.rows.state_table().sweep(&mut usize::MAX.clone());
+    swept.expect("encodes");
+    let (stream, mut runs) = (state.stream().expect("snapshots are taken"), Vec::new());
+    take_runs(&stream, epoch, &mut runs).expect("is complete");
+    let part = RestoreSource::new(runs);
     let (mut state, mut after) = side();
     let restored =
         state.restore(&[part], &mut |entry, value| after.restore_entry(&entry, value, bucket_ms));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use thalweg_connectors::memory;
 use thalweg_engine::ProcessingTime;
 use thalweg_engine::graph::{ExecutionPlan, JobGraph, PlanFormat};
-use thalweg_engine::state::{BackendConfig, KeyGroupRange, SnapshotPart};
+use thalweg_engine::state::{BackendConfig, KeyGroupRange, LimitedRun, SnapshotPart};
+use thalweg_engine::testing::take_runs;
 
 use super::*;
 use crate::process::tests::clock;
@@ -309,24 +310,30 @@ fn remove(named: &mut Named<u8>, slot: Slot, entry: (u8, u32), time: i64) {
     MapEntries { map, owner }.remove(&map_key).expect("removes");
 }
 
-fn snapshot(state: &mut OperatorState, named: &mut Named<u8>) -> SnapshotPart {
+/// The runs that a snapshot after others consists of.
+fn snapshot(state: &mut OperatorState, named: &mut Named<u8>, runs: &mut Vec<LimitedRun>) {
     let mut snapshot = state.begin_snapshot();
     named.snapshot_into(&mut snapshot).expect("encodes");
-    state.finish_snapshot(snapshot).expect("finishes")
+    let SnapshotPart::Epoch(epoch) = state.finish_snapshot(snapshot) else {
+        panic!("there is state")
+    };
+    let swept = named.each_table(&mut |table| table.sweep(&mut usize::MAX.clone()));
+    swept.expect("encodes");
+    let stream = state.stream().expect("snapshots are taken");
+    take_runs(&stream, epoch, runs).expect("is complete");
 }
 
-/// What a snapshot takes.
-fn byte_len(state: &mut OperatorState, named: &mut Named<u8>) -> usize {
-    match snapshot(state, named) {
-        SnapshotPart::Portable(bytes) => bytes.len(),
-        part => panic!("state in memory is portable: {part:?}"),
-    }
+/// What a snapshot after others takes.
+fn byte_len(state: &mut OperatorState, named: &mut Named<u8>, runs: &mut Vec<LimitedRun>) -> usize {
+    snapshot(state, named, runs);
+    runs.iter().map(|(run, _)| run.length() as usize).sum()
 }
 
 #[test]
 fn expired_state_leaves_memory_and_snapshots_untouched_and_in_steps() {
     for ttl in [Duration::from_millis(64), Duration::from_secs(1)] {
         let (mut state, mut named, slot) = maps(Ttl::by_event_time(ttl));
+        let mut runs = Vec::new();
         for map_key in 0..1_000 {
             for key in 0..10 {
                 insert(&mut named, slot, (key, map_key), 0);
@@ -334,21 +341,22 @@ fn expired_state_leaves_memory_and_snapshots_untouched_and_in_steps() {
         }
         let ms = ttl.as_millis() as i64;
         assert!(named.clean_up(clocks(ms - 1)).expect("cleans up"), "nothing is due");
-        assert!(byte_len(&mut state, &mut named) > 10_000 * 8);
+        assert!(byte_len(&mut state, &mut named, &mut runs) > 10_000 * 8);
         let mut steps = 0;
         let late = clocks(ms + ms / SLICES);
         while !named.clean_up(late).expect("cleans up") {
             steps += 1;
         }
         assert!((9..=12).contains(&steps), "{steps} steps");
-        assert_eq!(snapshot(&mut state, &mut named), SnapshotPart::Empty);
+        snapshot(&mut state, &mut named, &mut runs);
+        assert!(runs.is_empty());
     }
 }
 
 #[test]
 fn what_is_written_again_and_again_takes_the_room_of_what_is_alive() {
     let (mut state, mut named, slot) = maps(Ttl::by_processing_time(Duration::from_millis(320)));
-    let mut most = [0, 0];
+    let (mut most, mut runs) = ([0, 0], Vec::new());
     for time in 0..6_000_i64 {
         // Some are kept alive by writes, some are removed and come again, some expire.
         insert(&mut named, slot, ((time % 7) as u8, (time % 20) as u32), time);
@@ -358,14 +366,15 @@ fn what_is_written_again_and_again_takes_the_room_of_what_is_alive() {
         while !named.clean_up(clocks(time)).expect("cleans up") {}
         if time % 100 == 99 {
             let most = &mut most[usize::from(time > 1_000)];
-            *most = byte_len(&mut state, &mut named).max(*most);
+            *most = byte_len(&mut state, &mut named, &mut runs).max(*most);
         }
     }
     assert!(most[1] <= most[0] + most[0] / 8, "{most:?} bytes");
     let end = named.wake_at().expect("something is to expire").millis();
     assert!((6_000..6_000 + 320).contains(&end), "{end}");
     while !named.clean_up(clocks(7_000)).expect("cleans up") {}
-    assert_eq!(snapshot(&mut state, &mut named), SnapshotPart::Empty);
+    snapshot(&mut state, &mut named, &mut runs);
+    assert!(runs.is_empty());
     assert_eq!(named.wake_at(), None);
 }
 
