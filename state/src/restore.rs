@@ -198,8 +198,8 @@ pub struct RunMerge {
 }
 
 impl RunMerge {
-    /// Begins to merge adjacent runs, oldest first, into the writer. What was removed and dropped is
-    /// left out if there are no runs below (`lies_over_nothing`).
+    /// Begins to merge adjacent runs, oldest first, into the writer. What was removed and dropped
+    /// is left out if there are no runs below (`lies_over_nothing`).
     ///
     /// # Errors
     /// `Corrupt` if a run is damaged, `Io` if one cannot be read.

@@ -32,8 +32,8 @@ pub(crate) trait SpillStore: Send + Sync {
     /// Reads the value of `key` into `value`; false if there is none.
     fn read(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool>;
 
-    /// Reads the values of some keys, in ascending order and each once, and calls `f` with the place
-    /// of each that there is, and its value.
+    /// Reads the values of some keys, in ascending order and each once, and calls `f` with the
+    /// place of each that there is, and its value.
     fn read_sorted(&self, keys: &[&[u8]], f: &mut VisitPlace<'_>) -> Result<()>;
 
     /// Writes all entries of the buffer.

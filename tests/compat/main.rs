@@ -1,8 +1,8 @@
 //! Checkpoints and savepoints that the first version of the formats has written: this version goes
 //! on from them with the same results, and refuses damaged ones.
 //!
-//! `tests/compat/v1` holds them, and what a job gives out that goes on from them. They are not to be
-//! changed; a new version of a format gets a directory of its own, written by
+//! `tests/compat/v1` holds them, and what a job gives out that goes on from them. They are not to
+//! be changed; a new version of a format gets a directory of its own, written by
 //! `cargo test --release --test compat -- --ignored write`.
 
 use std::fs;

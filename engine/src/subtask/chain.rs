@@ -533,37 +533,6 @@ impl Chain {
         };
         self.nodes.iter_mut().map(snapshot).collect()
     }
-
-    /// Hands over up to `entries` entries of each operator's last snapshot.
-    pub(crate) fn sweep(&mut self, entries: usize) -> Result<Swept> {
-        let mut swept = Swept::All;
-        for node in self.nodes.iter_mut().filter(|node| node.is_sweeping) {
-            if node.stream.as_ref().is_some_and(|stream| stream.is_full()) {
-                // Those who write are behind: what is handed over would only wait there.
-                swept = Swept::Blocked;
-                continue;
-            }
-            let mut budget = entries;
-            guard(&node.name, || node.operator.each_table(&mut |table| table.sweep(&mut budget)))?;
-            // Only a table that has something takes from the budget.
-            node.is_sweeping = budget < entries;
-            if node.is_sweeping && swept == Swept::All {
-                swept = Swept::Some;
-            }
-        }
-        Ok(swept)
-    }
-}
-
-/// How much of the last snapshot has been handed over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Swept {
-    /// All of it.
-    All,
-    /// Some.
-    Some,
-    /// The rest has to wait until what was handed over has been written.
-    Blocked,
 }
 
 /// Moves one port's records to all its outlets: a copy for each but the last.

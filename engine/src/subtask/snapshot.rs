@@ -1,7 +1,9 @@
-//! What happens in a subtask at a barrier: one procedure, from the cut to the capture.
+//! What happens in a subtask at a barrier: one procedure, from the cut to the capture; and after
+//! it, in steps: the state that was frozen is handed over.
 
 use thalweg_checkpoint::{BarrierKind, SplitState};
 
+use super::chain::{Chain, guard};
 use super::effect::{Capture, Effect};
 use super::step::{Cut, Head, Phase, Subtask};
 use crate::error::Result;
@@ -10,6 +12,39 @@ use crate::metrics::Counter;
 
 /// The number of records of a split, among its generators. No operator can have this name.
 pub(crate) const RECORDS_READ: &str = "records read";
+
+/// How much of the last snapshot has been handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Swept {
+    /// All of it.
+    All,
+    /// Some.
+    Some,
+    /// The rest has to wait until what was handed over has been written.
+    Blocked,
+}
+
+impl Chain {
+    /// Hands over up to `entries` entries of each operator's last snapshot.
+    pub(crate) fn sweep(&mut self, entries: usize) -> Result<Swept> {
+        let mut swept = Swept::All;
+        for node in self.nodes.iter_mut().filter(|node| node.is_sweeping) {
+            if node.stream.as_ref().is_some_and(|stream| stream.is_full()) {
+                // Those who write are behind: what is handed over would only wait there.
+                swept = Swept::Blocked;
+                continue;
+            }
+            let mut budget = entries;
+            guard(&node.name, || node.operator.each_table(&mut |table| table.sweep(&mut budget)))?;
+            // Only a table that has something takes from the budget.
+            node.is_sweeping = budget < entries;
+            if node.is_sweeping && swept == Swept::All {
+                swept = Swept::Some;
+            }
+        }
+        Ok(swept)
+    }
+}
 
 impl Subtask {
     /// Takes the cut: called when the chain is empty, between two elements of the input; an early

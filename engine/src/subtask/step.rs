@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use thalweg_checkpoint::{Barrier, BarrierKind, CheckpointId, Outstanding, SubtaskId};
 
-use super::chain::{Chain, Drained, Outlets, Swept, earliest, guard};
+use super::chain::{Chain, Drained, Outlets, earliest, guard};
 use super::effect::{Capture, Control, Effect};
 use super::input::{InputGate, Taken};
+use super::snapshot::Swept;
 use super::source_head::ErasedHead;
 use crate::channel::AnyBatch;
 use crate::decider::Decider;

@@ -102,8 +102,8 @@ impl<K: Key, A: Data> FiringTables<K, A> {
             self.pending.drop_slice(namespace)?;
         }
         self.fired.clear()?;
-        // A snapshot has an entry for each of its key groups, or for none. In the latter nothing was
-        // left, but records that were on their way may be for windows that others have fired.
+        // A snapshot has an entry for each of its key groups, or for none. In the latter nothing
+        // was left, but records that were on their way may be for windows that others have fired.
         let restored = std::mem::take(&mut self.restored);
         let is_complete = restored.len() == self.group_keys.iter().count();
         let least = restored.iter().map(|&(_, fired)| fired).min().filter(|_| is_complete);
