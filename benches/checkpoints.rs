@@ -202,7 +202,7 @@ fn pause(seconds: u64) -> Result<()> {
 /// checkpoint takes from its start until it is durable.
 fn throughput(seconds: u64) -> Result<()> {
     println!(
-        "| keys, all changing | state | million records/s without | with | lost | durable after, median |"
+    println!("| keys | state | million records/s | with checkpoints | lost | durable, median |");
     );
     println!("|---|---|---|---|---|---|");
     for (keys, state) in [

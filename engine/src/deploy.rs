@@ -456,18 +456,10 @@ impl Builder<'_, '_> {
                 let all = KeyGroupRange::all(self.context.key_groups);
                 self.restored_watermarks(&graph.info(*behind).name, all).1
             }
-            _ => {
-                let (least, greatest) = self.restored_watermarks(&graph.info(node).name, range);
-                // Records on their way to the part that had come least far may be behind others,
-                // and so may those that are read again.
-                let is_behind = self.has_in_flight() || self.is_at_least_once();
-                if is_behind { least } else { greatest }
-            }
+            // What an operator in front held back, records on their way to the part that had come
+            // least far, and those that are read again may be behind the others.
+            _ => self.restored_watermarks(&graph.info(node).name, range).0,
         }
-    }
-
-    fn has_in_flight(&self) -> bool {
-        self.context.restored.is_some_and(|manifest| in_flight::parts(manifest).next().is_some())
     }
 
     fn is_at_least_once(&self) -> bool {
@@ -480,8 +472,7 @@ impl Builder<'_, '_> {
         let graph = self.context.graph;
         let inputs = graph.inputs(node);
         let hears_all = inputs.iter().all(|(_, edge)| edge.partition.is_all_to_all());
-        let is_behind = self.has_in_flight() && !self.is_at_least_once();
-        match hears_all && !inputs.is_empty() && is_behind {
+        match hears_all && !inputs.is_empty() && !self.is_at_least_once() {
             true => self.restored_watermarks(&graph.info(node).name, range).1,
             false => EventTime::MIN,
         }
