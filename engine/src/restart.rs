@@ -2,7 +2,7 @@
 //!
 //! # Place
 //! [`RestartPolicy`] is an option of a job. The thread driver (`runtime/attempts.rs`) asks
-//! [`Restarts`] after every failure that may be retried; errors that may not never get here.
+//! `Restarts` after every failure that may be retried; errors that may not never get here.
 //!
 //! # Invariants
 //! * I1: a pure machine: time is an argument, the jitter comes from a seed.

@@ -2,8 +2,8 @@
 //!
 //! # Place
 //! The job declares [`Upgrades`] in its graph. Before a deployment the driver passes the manifest
-//! through [`Upgrades::apply`]; the deployment gives each operator's snapshots the schemas that
-//! they were written under ([`recorded_of`]), and state changes the values when it restores them.
+//! through `Upgrades::apply`; the deployment gives each operator's snapshots the schemas that
+//! they were written under (`recorded_of`), and state changes the values when it restores them.
 
 use std::collections::BTreeMap;
 use std::panic::Location;

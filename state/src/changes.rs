@@ -1,7 +1,7 @@
 //! `Changes`: what changes in an operator's tables, on its way from them to runs.
 //!
 //! Tables put changed entries into a log, encoded, in the order of the changes. A log that has
-//! grown to [`LOG_BYTES`], and the rest of one when a snapshot is complete, goes to the
+//! grown to `LOG_BYTES`, and the rest of one when a snapshot is complete, goes to the
 //! [`ChangeStream`], from which another thread takes it, sorts it and writes it as a run.
 //!
 //! # Epochs

@@ -2,7 +2,7 @@
 //!
 //! A run holds what an operator's state was, or what of it changed over some time: entries, keys
 //! that were removed, and whole namespaces that were dropped. Runs lie over one another, and the
-//! newest wins ([`RunStack`](crate::restore::RunStack)). One that lies over nothing is a complete
+//! newest wins ([`RestoreSource`](crate::RestoreSource)). One that lies over nothing is a complete
 //! state.
 //!
 //! # Format

@@ -4,9 +4,9 @@
 //! written under one schema is read under another as if it named its fields: decoded by the old
 //! schema into a [`Dynamic`] value, from which the present type deserialises itself.
 //!
-//! Reading order: [`trace`] gets the schema of a type, [`dynamic`] holds values of any schema,
-//! [`adopt`] makes a present type of one, [`samples`] finds out beforehand whether that works, and
-//! [`migrate`] brings it together for tables.
+//! Reading order: `trace` gets the schema of a type, `dynamic` holds values of any schema,
+//! `adopt` makes a present type of one, `samples` finds out beforehand whether that works, and
+//! `migrate` brings it together for tables.
 //!
 //! # What changes nothing, and what migrates
 //! Names of types are for people; newtypes are what they hold. So a renamed type is the same.
