@@ -201,9 +201,7 @@ fn pause(seconds: u64) -> Result<()> {
 /// Records a second with a checkpoint every second and with none, in turn, and how long a
 /// checkpoint takes from its start until it is durable.
 fn throughput(seconds: u64) -> Result<()> {
-    println!(
     println!("| keys | state | million records/s | with checkpoints | lost | durable, median |");
-    );
     println!("|---|---|---|---|---|---|");
     for (keys, state) in [
         (100_000, StateBackend::Memory),
