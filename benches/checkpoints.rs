@@ -148,7 +148,7 @@ fn options(directory: Option<&Path>, state: StateBackend) -> JobOptions {
         parallelism: Some(1),
         workers: Some(1),
         checkpoint_dir: directory.map(|directory| directory.join("checkpoints")),
-        checkpoint_interval: Some(Duration::from_secs(1)),
+        checkpoint_interval: directory.map(|_| Duration::from_secs(1)),
         state,
         memory: Some(1 << 30),
         ..JobOptions::default()
