@@ -20,8 +20,8 @@ use thalweg_checkpoint::{
     SubtaskSnapshot, part_name,
 };
 use thalweg_state::{
-    ChangeLog, ChangeStream, KeyGroupCount, KeyGroupRange, MergePlan, PortableWriter, RunMerge,
-    RunSet, SnapshotPart, StreamItem,
+    ChangeStream, KeyGroupCount, KeyGroupRange, MergePlan, PortableWriter, RunMerge, RunSet,
+    SnapshotPart, StreamItem,
 };
 
 use crate::error::Result;
@@ -135,7 +135,8 @@ impl StateWriter {
             while let Some(item) = operator.stream.take() {
                 match item {
                     StreamItem::Changes(epoch, log) => {
-                        operator.prepare(epoch, log, self.count)?;
+                        let run = log.into_run(self.count)?;
+                        operator.unwritten.extend(run.map(|bytes| (epoch, bytes)));
                         return Ok(true);
                     }
                     StreamItem::Emptied(epoch) => {
@@ -242,15 +243,6 @@ impl StateWriter {
     }
 }
 
-impl OperatorRuns {
-    fn prepare(&mut self, epoch: u64, log: ChangeLog, count: KeyGroupCount) -> Result<()> {
-        if let Some(bytes) = log.into_run(count)? {
-            self.unwritten.push_back((epoch, bytes));
-        }
-        Ok(())
-    }
-}
-
 /// Writes records that were on their way, a part for each piece.
 fn write_in_flight(
     request: &WriteRequest,
@@ -270,10 +262,9 @@ fn write_in_flight(
 
 /// What of runs matters to a subtask that owns `range`.
 pub(crate) fn clip_runs<'a>(runs: impl Iterator<Item = &'a Run>, range: KeyGroupRange) -> Vec<Run> {
-    runs.map(|run| Run {
-        key_groups: (run.key_groups.0.max(range.start), run.key_groups.1.min(range.end)),
-        ..run.clone()
-    })
-    .filter(|run| run.key_groups.0 < run.key_groups.1)
-    .collect()
+    let clipped = runs.filter_map(|run| {
+        let both = KeyGroupRange::new(run.key_groups.0, run.key_groups.1).intersection(range);
+        (!both.is_empty()).then(|| Run { key_groups: (both.start, both.end), ..run.clone() })
+    });
+    clipped.collect()
 }

@@ -302,10 +302,8 @@ where
             };
             operator.open(&mut context)?;
             let range = context.key_groups;
-            let runs = parts.iter().flat_map(RestoreSource::runs).map(|(run, limit)| {
-                let (start, end) = (limit.start.max(range.start), limit.end.min(range.end));
-                (run.clone(), KeyGroupRange::new(start, end.max(start)))
-            });
+            let runs = parts.iter().flat_map(RestoreSource::runs);
+            let runs = runs.map(|(run, limit)| (run.clone(), limit.intersection(range)));
             self.state.push((context.stream.take(), runs.collect()));
             self.instances.push(operator);
         }

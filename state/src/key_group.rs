@@ -135,6 +135,13 @@ impl KeyGroupRange {
         self.start < other.end && other.start < self.end && !self.is_empty() && !other.is_empty()
     }
 
+    /// The key groups that are in both ranges; an empty range if there are none.
+    pub const fn intersection(self, other: KeyGroupRange) -> KeyGroupRange {
+        let start = if self.start > other.start { self.start } else { other.start };
+        let end = if self.end < other.end { self.end } else { other.end };
+        KeyGroupRange { start, end: if end > start { end } else { start } }
+    }
+
     /// Whether no key group is in the range.
     pub const fn is_empty(self) -> bool {
         self.start >= self.end

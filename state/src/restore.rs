@@ -97,8 +97,7 @@ impl MergedRuns {
             has_drops: runs.iter().any(|(run, _)| !run.drops().is_empty()),
         };
         for (run, limit) in runs {
-            let both = KeyGroupRange::new(range.start.max(limit.start), range.end.min(limit.end));
-            let mut cursor = run.cursor(both)?;
+            let mut cursor = run.cursor(range.intersection(*limit))?;
             let has_entry = cursor.advance()?;
             merged.runs.push((cursor, run.drops().to_vec()));
             if has_entry {

@@ -102,11 +102,7 @@ impl Writer {
     pub(crate) fn restored(parts: &[RestoreSource], range: KeyGroupRange) -> Self {
         let mut writer = Writer::default();
         for (run, limit) in parts.iter().flat_map(RestoreSource::runs) {
-            let limit = KeyGroupRange::new(
-                limit.start.max(range.start),
-                limit.end.min(range.end).max(limit.start.max(range.start)),
-            );
-            writer.runs.add(0, run.length(), (run.clone(), limit));
+            writer.runs.add(0, run.length(), (run.clone(), limit.intersection(range)));
         }
         writer
     }
