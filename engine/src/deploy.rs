@@ -51,6 +51,8 @@ pub(crate) struct DeployContext<'a> {
     pub(crate) restored: Option<&'a Manifest>,
     pub(crate) store: Option<&'a dyn CheckpointStore>,
     pub(crate) is_checkpointed: bool,
+    /// From how many bytes on restored tables may stay in runs, if not from the usual.
+    pub(crate) leave_from: Option<u64>,
     pub(crate) mode: CheckpointMode,
     /// Who carries out calls to the world outside.
     pub(crate) external: External,
@@ -387,6 +389,7 @@ impl Builder<'_, '_> {
             restored_watermark: self.watermark_of(task.nodes[n], range),
             restored_from: self.context.restored.map(|manifest| manifest.id),
             is_checkpointed: self.context.is_checkpointed,
+            leave_from: self.context.leave_from,
             waker: (self.context.waker)(self.task, self.index),
             stream: RefCell::default(),
             notified: None,
@@ -415,6 +418,8 @@ impl Builder<'_, '_> {
         let mut node = ChainNode::new(info.name.clone(), operator, outlets, parent, metrics);
         (node.is_captured, node.notified, node.begun) = (is_captured, notified, begun);
         node.stream = stream;
+        // What it has left in runs is to be taken over.
+        node.is_sweeping = !restored.is_empty();
         node.is_suspect = self.context.suspect == Some(&info.name);
         node.floor = floor;
         Ok(node)

@@ -225,6 +225,9 @@ pub struct OpenContext<'a> {
     pub restored_from: Option<CheckpointId>,
     /// True if the job publishes checkpoints.
     pub is_checkpointed: bool,
+    /// With this many bytes to restore, tables may stay in the snapshot's runs for a while; none:
+    /// as the state says.
+    pub(crate) leave_from: Option<u64>,
     pub(crate) waker: Waker,
     /// Where the changes of the state that was opened come out.
     pub(crate) stream: RefCell<Option<Arc<ChangeStream>>>,
@@ -250,7 +253,10 @@ impl OpenContext<'_> {
     /// As [`OperatorState::open`].
     pub fn open_state(&self) -> Result<OperatorState> {
         let backend = self.backend.clone();
-        let state = OperatorState::open(backend, self.key_groups, self.key_group_count)?;
+        let mut state = OperatorState::open(backend, self.key_groups, self.key_group_count)?;
+        if let Some(bytes) = self.leave_from {
+            state.leave_from(bytes);
+        }
         if !self.is_checkpointed {
             return Ok(state.without_snapshots());
         }

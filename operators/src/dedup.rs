@@ -230,7 +230,10 @@ impl<K: Key, T: Data> Operator for KeepFirst<K, T> {
         let (mut kept, mut ending) = (state.table(KEPT), state.sliced(ENDING));
         let mut clocks = state.table(CLOCK);
         let clock = &mut self.clock.latest;
-        state.restore(context.restored, &mut |key, value| {
+        let mut restore = state.begin_restore(context.restored)?;
+        restore.leave(&mut kept)?;
+        restore.leave(&mut ending)?;
+        restore.run(&mut |key, value| {
             match key.table {
                 KEPT => kept.restore_entry(&key, value)?,
                 ENDING => ending.restore_entry(&key, value)?,

@@ -21,7 +21,9 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
     pub(crate) fn open(&mut self, context: &OpenContext<'_>) -> Result<()> {
         let mut state = context.open_state()?;
         let mut table = state.table(TABLE);
-        state.restore(context.restored, &mut |key, value| table.restore_entry(&key, value))?;
+        let mut restore = state.begin_restore(context.restored)?;
+        restore.leave(&mut table)?;
+        restore.run(&mut |key, value| table.restore_entry(&key, value))?;
         self.open = Some((state, table));
         Ok(())
     }

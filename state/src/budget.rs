@@ -37,6 +37,12 @@ impl Share {
         Share { budget, reported_bytes: 0 }
     }
 
+    /// Whether there is hardly any room left.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        let limit = self.budget.limit_bytes;
+        self.budget.used_bytes.load(Ordering::Relaxed) >= limit - limit / 8
+    }
+
     /// Reports the table's size.
     pub(crate) fn report(&mut self, bytes: usize) {
         self.budget.used_bytes.fetch_add(bytes, Ordering::Relaxed);

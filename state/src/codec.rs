@@ -86,6 +86,8 @@ impl FrameKind {
     pub const PORTABLE_HEADER: FrameKind = FrameKind(1);
     /// The footer of a portable snapshot.
     pub const PORTABLE_FOOTER: FrameKind = FrameKind(2);
+    /// The index of a portable snapshot's blocks.
+    pub const PORTABLE_INDEX: FrameKind = FrameKind(3);
 }
 
 /// Appends to a byte vector.

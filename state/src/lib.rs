@@ -17,6 +17,7 @@ pub mod key_group;
 
 pub mod state_key;
 
+mod base;
 mod budget;
 #[cfg_attr(
     not(any(test, feature = "rocksdb")),
@@ -44,6 +45,7 @@ pub mod rocks;
 mod testing;
 
 pub use backend::BackendConfig;
+pub use base::RestoredRuns;
 pub use changes::{ChangeLog, ChangeStream, StreamItem};
 pub use codec::CodecError;
 pub use data::{Data, Element, Key};
@@ -57,6 +59,6 @@ pub use rocks::RocksShared;
 pub use runs::{MergePlan, RunSet};
 pub use schema::{Fit, Migration, Recorded, Schema, TableSchema, TableTypes};
 pub use sliced::SlicedTable;
-pub use state::{OperatorState, Snapshot, SnapshotPart};
+pub use state::{OperatorState, Restore, Snapshot, SnapshotPart};
 pub use state_key::{Namespace, StateKey, TableId};
 pub use table::{StateTable, Table};

@@ -2,16 +2,23 @@
 //!
 //! Of a key the newest run that has it, or that has dropped what it belongs to, tells what it is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::error::{Result, StateError};
 use crate::key_group::{KeyGroupCount, KeyGroupRange};
 use crate::portable::{Cursor, Dropped, PortableReader, PortableWriter};
 use crate::schema::Recorded;
-use crate::state_key::{PREFIX_BYTES, StateKey};
+use crate::state_key::{PREFIX_BYTES, StateKey, TableId, table_end};
 
 /// A run, and the key groups of it that matter.
 pub type LimitedRun = (PortableReader, KeyGroupRange);
+
+/// What is gone from the runs below, of the key groups of the run that matter: runs of other key
+/// groups may lie below, too.
+pub(crate) fn drops_of((run, limit): &LimitedRun) -> impl Iterator<Item = Dropped> {
+    run.drops().iter().filter_map(|dropped| dropped.limited_to(*limit))
+}
 
 /// The snapshot of an operator's state in one subtask, open for reading: runs, oldest first.
 #[derive(Clone, Debug, Default)]
@@ -50,13 +57,31 @@ impl RestoreSource {
     pub fn for_each(
         &self,
         range: KeyGroupRange,
+        f: impl FnMut(StateKey<'_>, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.for_each_but(&BTreeSet::new(), range, f)
+    }
+
+    /// The same, without the entries of some tables. If there are any, the runs must have indexes.
+    pub(crate) fn for_each_but(
+        &self,
+        left_out: &BTreeSet<TableId>,
+        range: KeyGroupRange,
         mut f: impl FnMut(StateKey<'_>, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let mut merged = MergedRuns::new(&self.runs, range)?;
-        while merged.advance()? {
-            if let Some(value) = merged.value() {
-                f(StateKey::decode(merged.key())?, value)?;
+        let mut has_entry = merged.advance()?;
+        while has_entry {
+            let key = StateKey::decode(merged.key())?;
+            if left_out.contains(&key.table) {
+                let behind = table_end(key.key_group, key.table);
+                has_entry = merged.seek(&behind)?;
+                continue;
             }
+            if let Some(value) = merged.value() {
+                f(key, value)?;
+            }
+            has_entry = merged.advance()?;
         }
         Ok(())
     }
@@ -75,7 +100,7 @@ impl RestoreSource {
 }
 
 /// A pass over runs, as one.
-struct MergedRuns {
+pub(crate) struct MergedRuns {
     runs: Vec<(Cursor, Vec<Dropped>)>,
     /// The runs that are not at their end, as a heap: the least key first, of equal ones the newest
     /// run.
@@ -88,7 +113,7 @@ struct MergedRuns {
 }
 
 impl MergedRuns {
-    fn new(runs: &[LimitedRun], range: KeyGroupRange) -> Result<Self> {
+    pub(crate) fn new(runs: &[LimitedRun], range: KeyGroupRange) -> Result<Self> {
         let mut merged = MergedRuns {
             runs: Vec::with_capacity(runs.len()),
             heap: Vec::with_capacity(runs.len()),
@@ -96,22 +121,41 @@ impl MergedRuns {
             hidden: None,
             has_drops: runs.iter().any(|(run, _)| !run.drops().is_empty()),
         };
-        for (run, limit) in runs {
+        for limited in runs {
+            let (run, limit) = limited;
             let mut cursor = run.cursor(range.intersection(*limit))?;
             let has_entry = cursor.advance()?;
-            merged.runs.push((cursor, run.drops().to_vec()));
+            merged.runs.push((cursor, drops_of(limited).collect()));
             if has_entry {
                 merged.heap.push(merged.runs.len() - 1);
             }
         }
-        for place in (0..merged.heap.len() / 2).rev() {
-            merged.sift(place);
-        }
+        merged.heapify();
         Ok(merged)
     }
 
+    /// Goes to the first key that is not before `key`; false if there is none. The runs must have
+    /// indexes.
+    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<bool> {
+        (self.at, self.hidden) = (None, None);
+        self.heap.clear();
+        for (place, (cursor, _)) in self.runs.iter_mut().enumerate() {
+            if cursor.seek(key)? {
+                self.heap.push(place);
+            }
+        }
+        self.heapify();
+        self.advance()
+    }
+
+    fn heapify(&mut self) {
+        for place in (0..self.heap.len() / 2).rev() {
+            self.sift(place);
+        }
+    }
+
     /// Goes to the next key; false if there is none.
-    fn advance(&mut self) -> Result<bool> {
+    pub(crate) fn advance(&mut self) -> Result<bool> {
         loop {
             if let Some(at) = self.at.take() {
                 self.pass(at)?;
@@ -158,12 +202,13 @@ impl MergedRuns {
         Ok(hidden)
     }
 
-    fn key(&self) -> &[u8] {
+    /// The encoded state key.
+    pub(crate) fn key(&self) -> &[u8] {
         self.at.map_or(&[], |at| self.runs[at].0.key())
     }
 
     /// The value; none if the key was removed.
-    fn value(&self) -> Option<&[u8]> {
+    pub(crate) fn value(&self) -> Option<&[u8]> {
         self.at.and_then(|at| self.runs[at].0.value())
     }
 
@@ -209,8 +254,7 @@ impl RunMerge {
     ) -> Result<Self> {
         let all = KeyGroupRange::new(0, u16::MAX);
         if !lies_over_nothing {
-            let drops = runs.iter().flat_map(|(run, _)| run.drops());
-            drops.for_each(|dropped| writer.drop_below(*dropped));
+            runs.iter().flat_map(drops_of).for_each(|dropped| writer.drop_below(dropped));
         }
         Ok(RunMerge { merged: MergedRuns::new(runs, all)?, writer, lies_over_nothing })
     }
@@ -244,3 +288,6 @@ impl RunMerge {
         if self.writer.is_empty() { Ok(None) } else { self.writer.finish().map(Some) }
     }
 }
+
+#[cfg(test)]
+mod tests;

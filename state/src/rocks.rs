@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, InfoLogger, IteratorMode, LogLevel, Options,
-    ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    DEFAULT_COLUMN_FAMILY_NAME, DataBlockIndexType, ErrorKind, InfoLogger, IteratorMode, LogLevel,
+    LruCacheOptions, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use crate::buffer::EntryBuffer;
@@ -23,6 +23,16 @@ use crate::store::{Prefix, SpillStore, Visit, VisitPlace};
 
 /// Bloom filters spend this many bits on each key: one miss in a hundred reads a block.
 const BLOOM_BITS: f64 = 10.0;
+
+/// Length of a file: its filter fits a shard of a small cache.
+const FILE_BYTES: u64 = 8 << 20;
+
+/// Share of a buffer of writes that its own Bloom filter takes: what is missing is mostly in files.
+const BUFFER_FILTER_RATIO: f64 = 0.05;
+
+/// The cache has two to the power of this many shards. An entry that is larger than a shard is
+/// never cached, and few threads use it.
+const CACHE_SHARD_BITS: i32 = 2;
 
 /// Threads for flushes and compactions, of the whole process.
 const BACKGROUND_JOBS: i32 = 2;
@@ -38,7 +48,10 @@ pub struct RocksShared {
 impl RocksShared {
     /// Shared memory of this many bytes.
     pub fn new(memory_bytes: usize) -> Self {
-        let cache = Cache::new_lru_cache(memory_bytes);
+        let mut lru = LruCacheOptions::default();
+        lru.set_capacity(memory_bytes);
+        lru.set_num_shard_bits(CACHE_SHARD_BITS);
+        let cache = Cache::new_lru_cache_opts(&lru);
         let write_buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
             memory_bytes / 2,
             false,
@@ -81,7 +94,11 @@ impl RocksStore {
         tables.set_block_cache(&shared.cache);
         tables.set_cache_index_and_filter_blocks(true);
         tables.set_bloom_filter(BLOOM_BITS, false);
+        tables.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
         options.set_block_based_table_factory(&tables);
+        options.set_memtable_whole_key_filtering(true);
+        options.set_memtable_prefix_bloom_ratio(BUFFER_FILTER_RATIO);
+        options.set_target_file_size_base(FILE_BYTES);
         // A column that is not named here cannot be named later.
         let column = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
         let db = DB::open_cf_descriptors(&options, directory.join("db"), [column]);
@@ -149,7 +166,9 @@ fn options() -> Result<Options> {
     let mut options = Options::default()
         .get_options_from_string("avoid_flush_during_shutdown=true")
         .map_err(failed)?;
-    options.set_compression_type(DBCompressionType::Lz4);
+    // Most of what is evicted is small entries that come back: decompressing a block for each costs
+    // more than reading twice as much from the file system's cache.
+    options.set_compression_type(DBCompressionType::None);
     options.set_paranoid_checks(true);
     options.set_max_background_jobs(BACKGROUND_JOBS);
     // RocksDB's log goes with ours: no directory that is read gets a log file.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::RestoredRuns;
 use crate::budget::Share;
 use crate::changes::Changes;
 use crate::data::{Data, Key};
@@ -30,6 +31,8 @@ pub struct SlicedTable<K, V> {
     changes: Option<Changes>,
     /// Whether something of a snapshot is still to be logged.
     is_sweeping: bool,
+    /// Whether a slice may have entries in runs.
+    is_loading: bool,
     /// Slices that were dropped, as they were when a snapshot was taken of them.
     dropped: Vec<Table<K, V>>,
 }
@@ -63,6 +66,29 @@ impl<K: Key, V: Data> StateTable for SlicedTable<K, V> {
         Ok(())
     }
 
+    fn load(&mut self, budget: &mut usize) -> Result<()> {
+        if !self.is_loading {
+            return Ok(());
+        }
+        let is_full = self.share.as_ref().is_some_and(Share::is_nearly_full);
+        self.is_loading = false;
+        for slice in self.slices.values_mut() {
+            let table = &mut slice.table;
+            while *budget > 0 && table.is_loading() {
+                table.load_some(budget, is_full)?;
+            }
+            self.is_loading |= table.is_loading();
+        }
+        self.relieve()
+    }
+
+    fn leave_in(&mut self, runs: &RestoredRuns) {
+        for (namespace, entries) in runs.spaces(self.region.table, self.region.range) {
+            self.slice(namespace).leave_space_in(runs, entries);
+            self.is_loading = true;
+        }
+    }
+
     fn types(&self) -> TableTypes {
         TableTypes::of::<K, V>()
     }
@@ -78,6 +104,7 @@ impl<K: Key, V: Data> SlicedTable<K, V> {
             restored: 0,
             changes,
             is_sweeping: false,
+            is_loading: false,
             dropped: Vec::new(),
         }
     }

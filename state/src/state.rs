@@ -8,10 +8,11 @@
 //! [`finish_snapshot`]: OperatorState::finish_snapshot
 //! [`StateTable::sweep`]: crate::StateTable::sweep
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::backend::BackendConfig;
+use crate::base::RestoredRuns;
 use crate::budget::{Budget, Share};
 use crate::changes::{ChangeStream, Changes};
 use crate::data::{Data, Key};
@@ -23,7 +24,7 @@ use crate::schema::{Plan, TableTypes};
 use crate::sliced::SlicedTable;
 use crate::state_key::{Namespace, StateKey, TableId};
 use crate::store::{Region, SpillStore};
-use crate::table::Table;
+use crate::table::{StateTable, Table};
 
 /// One operator's state in one subtask.
 ///
@@ -35,7 +36,12 @@ pub struct OperatorState {
     budget: Option<Arc<Budget>>,
     tables: BTreeMap<TableId, TableTypes>,
     changes: Option<Changes>,
+    /// With so many bytes to restore, tables are left in runs.
+    leave_from: u64,
 }
+
+/// State of this many bytes is read before its operator begins to work.
+const LEAVE_FROM: u64 = 32 << 20;
 
 /// A snapshot being taken.
 #[derive(Debug, Default)]
@@ -81,7 +87,8 @@ impl OperatorState {
         let (store, budget) =
             store.map(|(store, memory_bytes)| (store, Arc::new(Budget::new(memory_bytes)))).unzip();
         let changes = Some(Changes::new(range));
-        OperatorState { range, count, store, budget, tables: BTreeMap::new(), changes }
+        let (tables, leave_from) = (BTreeMap::new(), LEAVE_FROM);
+        OperatorState { range, count, store, budget, tables, changes, leave_from }
     }
 
     /// Keeps no account of what changes: no snapshot will be taken. To be called before any table
@@ -169,33 +176,31 @@ impl OperatorState {
         self.changes.iter().for_each(|changes| changes.supersede(table));
     }
 
-    /// Calls `f` with every entry of `parts` that belongs to this subtask's key groups; `f` hands
-    /// it to the `restore_entry` of the table it names. Tables are to be made before: values that
-    /// were written under another schema than a table has now are changed on the way, and the next
-    /// snapshot writes all of that table.
+    /// Restores all tables at once: [`begin_restore`](Self::begin_restore) and
+    /// [`Restore::run`].
     ///
     /// # Errors
-    /// What `f` returns; `Corrupt` if a part is damaged; `Unsupported` if it was written for
-    /// another number of key groups; `Incompatible` if a value cannot become one of its table.
-    pub fn restore(
-        &mut self,
-        parts: &[RestoreSource],
-        f: &mut dyn FnMut(StateKey<'_>, &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        for part in parts {
-            part.check_key_groups(self.count)?;
-            let plans = self.plans(part);
-            plans.keys().for_each(|table| self.supersede(*table));
-            part.for_each(self.range, |key, value| {
-                self.changes.iter().for_each(|changes| changes.count_handed(key.table));
-                match plans.get(&key.table) {
-                    None => f(key, value),
-                    Some(plan) => f(key, &plan.change(key.table, value)?),
-                }
-            })?;
-        }
-        self.changes.iter().for_each(Changes::end_restore);
-        Ok(())
+    /// As for these.
+    pub fn restore(&mut self, parts: &[RestoreSource], f: &mut VisitRestored<'_>) -> Result<()> {
+        self.begin_restore(parts)?.run(f)
+    }
+
+    /// Begins to restore the state of `parts` that belongs to this subtask's key groups. All tables
+    /// are to be made before.
+    ///
+    /// # Errors
+    /// `Unsupported` if a part was written for another number of key groups.
+    pub fn begin_restore<'a>(&'a mut self, parts: &'a [RestoreSource]) -> Result<Restore<'a>> {
+        parts.iter().try_for_each(|part| part.check_key_groups(self.count))?;
+        let runs = || parts.iter().flat_map(RestoreSource::runs);
+        let bytes: u64 = runs().map(|(run, _)| run.length()).sum();
+        let is_large = bytes >= self.leave_from && runs().all(|(run, _)| run.is_indexed());
+        Ok(Restore { state: self, parts, is_large, runs: None, left: BTreeSet::new() })
+    }
+
+    /// Leaves tables in runs that have this many bytes together, instead of a default of 32 MiB.
+    pub fn leave_from(&mut self, bytes: u64) {
+        self.leave_from = bytes;
     }
 
     /// How the values of tables whose schema has changed are changed.
@@ -206,6 +211,68 @@ impl OperatorState {
             Some((*id, types.plan(schema, &recorded.migrations)?))
         };
         recorded.tables.iter().filter_map(plan).collect()
+    }
+}
+
+/// What is called with a restored entry.
+pub type VisitRestored<'a> = dyn FnMut(StateKey<'_>, &[u8]) -> Result<()> + 'a;
+
+/// The state of an operator being restored.
+pub struct Restore<'a> {
+    state: &'a mut OperatorState,
+    parts: &'a [RestoreSource],
+    is_large: bool,
+    runs: Option<RestoredRuns>,
+    left: BTreeSet<TableId>,
+}
+
+impl Restore<'_> {
+    /// If there is much to be restored, leaves a table's entries where they are: they are read when
+    /// they are asked for, and taken over in steps ([`StateTable::load`]). Not if they were written
+    /// under another schema.
+    ///
+    /// # Errors
+    /// `Io` if a run cannot be opened.
+    pub fn leave(&mut self, table: &mut dyn StateTable) -> Result<()> {
+        let is_changed = self.parts.iter().any(|p| self.state.plans(p).contains_key(&table.id()));
+        if !self.is_large || is_changed {
+            return Ok(());
+        }
+        if self.runs.is_none() {
+            let range = self.state.range;
+            let runs = self.parts.iter().flat_map(RestoreSource::runs);
+            let runs = runs.map(|(run, limit)| (run.clone(), limit.intersection(range)));
+            self.runs = Some(RestoredRuns::open(runs.filter(|(_, limit)| !limit.is_empty()))?);
+        }
+        if let Some(runs) = &self.runs {
+            table.leave_in(runs);
+            self.left.insert(table.id());
+        }
+        Ok(())
+    }
+
+    /// Calls `f` with every entry of the tables that are not left in runs; `f` hands it to the
+    /// `restore_entry` of the table it names. Values that were written under another schema than a
+    /// table has now are changed on the way, and the next snapshot writes all of that table.
+    ///
+    /// # Errors
+    /// What `f` returns; `Corrupt` if a part is damaged; `Incompatible` if a value cannot become
+    /// one of its table.
+    pub fn run(self, f: &mut VisitRestored<'_>) -> Result<()> {
+        let Restore { state, parts, left, .. } = self;
+        for part in parts {
+            let plans = state.plans(part);
+            plans.keys().for_each(|table| state.supersede(*table));
+            part.for_each_but(&left, state.range, |key, value| {
+                state.changes.iter().for_each(|changes| changes.count_handed(key.table));
+                match plans.get(&key.table) {
+                    None => f(key, value),
+                    Some(plan) => f(key, &plan.change(key.table, value)?),
+                }
+            })?;
+        }
+        state.changes.iter().for_each(Changes::end_restore);
+        Ok(())
     }
 }
 

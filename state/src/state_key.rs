@@ -96,6 +96,15 @@ pub(crate) fn prefix_end(mut prefix: [u8; PREFIX_BYTES]) -> [u8; PREFIX_BYTES] {
     prefix
 }
 
+/// The first state key behind all of a table in a key group. There must be one: key groups are
+/// fewer than 2^15.
+pub(crate) fn table_end(key_group: KeyGroup, table: TableId) -> [u8; PREFIX_BYTES] {
+    let place = u32::from(key_group.get()) << 16 | u32::from(table.0);
+    let mut bytes = [0; PREFIX_BYTES];
+    bytes[..4].copy_from_slice(&(place + 1).to_be_bytes());
+    bytes
+}
+
 fn to_sortable(number: i64) -> [u8; 8] {
     ((number as u64) ^ (1 << 63)).to_be_bytes()
 }

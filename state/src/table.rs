@@ -6,12 +6,14 @@
 //!
 //! # Invariants
 //! * I1 An entry in memory is the truth for its key; the store may hold an older value of it.
-//! * I2 `stored` counts the entries in the store, `spilled` those only there. With `spilled` = 0 a
-//!   miss in memory is a miss, and the store is not read.
+//! * I2 `stored` counts the entries in the store, `spilled` those only there. With `spilled` = 0 the
+//!   store is not read.
 //! * I3 An entry that is not `STORED` has no value in the store.
 //! * I4 The hash given with a key is [`hash_key`](crate::hash_key) of it; in a table of parts,
 //!   [`hash_part`](crate::hash_part).
-//! * I5 Every change of an epoch is in the log of that epoch when the epoch is complete: an entry
+//! * I5 What a restore has left in runs, the `base`, counts for keys that are neither in memory nor
+//!   in the store. With no base and `spilled` = 0 a miss in memory is a miss.
+//! * I6 Every change of an epoch is in the log of that epoch when the epoch is complete: an entry
 //!   is logged by the sweep after the snapshot, or before that when it changes again, is evicted or
 //!   removed.
 //!
@@ -19,6 +21,7 @@
 //! entry into the gap. The order depends on nothing but the calls made; a restored table has
 //! another one.
 
+use crate::base::{Base, RestoredRuns};
 use crate::budget::Share;
 use crate::changes::Changes;
 use crate::codec;
@@ -64,6 +67,7 @@ pub struct Table<K, V> {
     changed: usize,
     /// Whether a run may have an entry of the table.
     is_logged: bool,
+    base: Option<Box<Base>>,
 }
 
 /// Computes the hash under which a key stands in a table of a job with so many key groups.
@@ -99,6 +103,16 @@ pub trait StateTable {
     /// If an entry cannot be encoded or read.
     fn sweep(&mut self, budget: &mut usize) -> Result<()>;
 
+    /// Takes over entries that a restore has left in runs: about `LOADS_PER_ENTRY` for one of the
+    /// budget, which is lessened by what was done.
+    ///
+    /// # Errors
+    /// If a run is damaged or cannot be read, or the store cannot be written.
+    fn load(&mut self, budget: &mut usize) -> Result<()>;
+
+    /// All entries of the table, which is empty, stay in runs for the time being.
+    fn leave_in(&mut self, runs: &RestoredRuns);
+
     /// The types of its keys and values.
     fn types(&self) -> TableTypes;
 }
@@ -113,6 +127,19 @@ impl<K: Key, V: Data> StateTable for Table<K, V> {
             self.changes.iter().for_each(Changes::table_done);
         }
         Ok(())
+    }
+
+    fn load(&mut self, budget: &mut usize) -> Result<()> {
+        let is_full = self.share.as_ref().is_some_and(Share::is_nearly_full);
+        self.load_some(budget, is_full)?;
+        self.relieve()
+    }
+
+    fn leave_in(&mut self, runs: &RestoredRuns) {
+        for (namespace, entries) in runs.spaces(self.region.table, self.region.range) {
+            debug_assert_eq!(namespace, self.region.namespace, "a plain table has one");
+            self.leave_space_in(runs, entries);
+        }
     }
 
     fn types(&self) -> TableTypes {
@@ -146,6 +173,7 @@ impl<K: Key, V: Data> Table<K, V> {
             sweep: None,
             changed: 0,
             is_logged: false,
+            base: None,
         }
     }
 
@@ -187,12 +215,14 @@ impl<K: Key, V: Data> Table<K, V> {
     where
         K: 'a,
     {
-        if self.spilled > 0 {
+        if self.spilled > 0 || self.base.is_some() {
             self.fetch_batch(hashes, &key_of)?;
         }
+        // From here on what is not in memory is nowhere.
         if self.entries.len() <= CACHED_ENTRIES {
             for (i, &hash) in hashes.iter().enumerate() {
-                self.update(hash, key_of(i), &mut init, |value| f(i, value))?;
+                let position = self.position_or_new(hash, key_of(i), &mut init)?;
+                f(i, &mut self.changing(position)?.value);
             }
             return Ok(());
         }
@@ -203,12 +233,11 @@ impl<K: Key, V: Data> Table<K, V> {
                 let i = chunk * LANES + lane;
                 let key = key_of(i);
                 // Inserting moves no entry, so candidates stay where they are.
-                match self.entries.get(candidate as usize) {
-                    Some(entry) if entry.key == *key => {
-                        f(i, &mut self.changing(candidate as usize)?.value);
-                    }
-                    _ => self.update(hash, key, &mut init, |value| f(i, value))?,
-                }
+                let position = match self.entries.get(candidate as usize) {
+                    Some(entry) if entry.key == *key => candidate as usize,
+                    _ => self.position_or_new(hash, key, &mut init)?,
+                };
+                f(i, &mut self.changing(position)?.value);
             }
         }
         Ok(())
@@ -277,7 +306,11 @@ impl<K: Key, V: Data> Table<K, V> {
     ///
     /// # Errors
     /// If the store cannot be read.
+    ///
+    /// # Cost
+    /// What a restore has left in runs is taken over before.
     pub fn for_each(&mut self, mut f: impl FnMut(&K, u64, &V)) -> Result<()> {
+        self.load_all()?;
         for entry in &self.entries {
             f(&entry.key, entry.hash, &entry.value);
         }
@@ -307,12 +340,15 @@ impl<K: Key, V: Data> Table<K, V> {
             self.region.remove_all(self.stored)?;
         }
         (self.stored, self.spilled) = (0, 0);
+        self.base = None;
         Ok(())
     }
 
-    /// The number of entries, in memory or not.
+    /// The number of entries, in memory or not. While a restore goes on, what it has left in runs
+    /// is estimated, and not 0.
     pub fn len(&self) -> usize {
-        self.entries.len() + self.spilled as usize
+        let base = self.base.as_ref().map_or(0, |base| base.len());
+        self.entries.len() + (self.spilled + base) as usize
     }
 
     /// The number of entries in memory.
@@ -322,7 +358,7 @@ impl<K: Key, V: Data> Table<K, V> {
 
     /// Whether there is no entry, in memory or not.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.spilled == 0
+        self.entries.is_empty() && self.spilled == 0 && self.base.is_none()
     }
 
     /// The entry at a position, which is about to change.
@@ -340,6 +376,9 @@ impl<K: Key, V: Data> Table<K, V> {
     fn take_out(&mut self, position: usize) -> Result<Entry<K, V>> {
         let last = self.entries.len() - 1;
         self.log_before_move(last, position)?;
+        if self.base.is_some() {
+            self.forget_in_base(position)?;
+        }
         let Self { entries, index, .. } = self;
         index.swap_remove(position, last, |position| entries[position].hash);
         Ok(self.entries.swap_remove(position))
@@ -368,14 +407,22 @@ impl<K: Key, V: Data> Table<K, V> {
     fn admit(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> Result<usize> {
         match self.fetch(hash, key)? {
             Some(position) => Ok(position),
-            None => self.push(Entry {
-                hash,
-                key: key.clone(),
-                value: init(),
-                epoch: 0,
-                flags: UNSAVED | USED,
-            }),
+            None => self.push_new(hash, key, init),
         }
+    }
+
+    /// The position of a key that is in memory or nowhere.
+    #[inline]
+    fn position_or_new(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> Result<usize> {
+        match self.position(hash, key) {
+            Some(position) => Ok(position),
+            None => self.push_new(hash, key, init),
+        }
+    }
+
+    fn push_new(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> Result<usize> {
+        let (key, value) = (key.clone(), init());
+        self.push(Entry { hash, key, value, epoch: 0, flags: UNSAVED | USED })
     }
 
     /// Appends an entry whose key is not in memory.

@@ -95,6 +95,8 @@ impl SpillStore for MapStore {
 pub(crate) struct Writer {
     runs: RunSet<LimitedRun>,
     complete: u64,
+    /// Runs stay as they are.
+    pub(crate) never_merges: bool,
 }
 
 impl Writer {
@@ -122,6 +124,9 @@ impl Writer {
                 StreamItem::Emptied(epoch) => self.runs.empty(epoch),
                 StreamItem::Complete(epoch) => self.complete = epoch,
             }
+        }
+        if self.never_merges {
+            return;
         }
         while let Some(plan) = self.runs.plan(self.complete) {
             let writer = PortableWriter::new(count);

@@ -210,6 +210,7 @@ impl<'a> Attempts<'a> {
             restored,
             store,
             is_checkpointed: store.is_some(),
+            leave_from: None,
             mode: config
                 .checkpoints
                 .as_ref()

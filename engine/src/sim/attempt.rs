@@ -119,6 +119,7 @@ impl<'a> Attempt<'a> {
             restored: restored.as_ref(),
             store: Some(&world.store),
             is_checkpointed: true,
+            leave_from: Some(if plan.leaves_state { 0 } else { u64::MAX }),
             mode: plan.mode,
             external: External::new(external.executor()),
             suspect: None,

@@ -52,6 +52,8 @@ pub struct SimPlan {
     /// When a checkpoint has taken this long, in virtual milliseconds, subtasks take their
     /// snapshots without waiting for barriers; none: never.
     pub unaligned_after_ms: Option<i64>,
+    /// Whether restored tables stay in the checkpoint's runs for a while.
+    pub leaves_state: bool,
     /// Percent of control messages and acknowledgements that get lost.
     pub lost_percent: u32,
     /// Percent of control messages and acknowledgements that arrive twice.
@@ -84,6 +86,7 @@ impl SimPlan {
         // Drawn apart: the rest of a seed's plan is what it was without it.
         let mut apart = Random::new(seed ^ 0x0f1a_0f1a_0f1a_0f1a);
         let unaligned_after_ms = apart.is_chosen(50).then(|| apart.between(0, 12));
+        let leaves_state = apart.is_chosen(50);
         let messages = random.between(1, 6) as usize;
         let records = random.between(1, 40) as usize;
         SimPlan {
@@ -100,6 +103,7 @@ impl SimPlan {
             timeout_ms: random.between(400, 4000),
             mode: CheckpointMode::ExactlyOnce,
             unaligned_after_ms,
+            leaves_state,
             lost_percent,
             doubled_percent,
             delay_ms: random.between(0, 20),
@@ -141,7 +145,7 @@ impl fmt::Display for SimPlan {
             f,
             "seed {}: parallelism {:?}, crashes {}, stops {} ({} in a million steps), batch {}, \
              channels {}x{}, budget {}, {:?}, interval {:?} ms, timeout {} ms, {:?}, unaligned \
-             after {:?} ms, lost {} %, \
+             after {:?} ms, tables stay in runs: {}, lost {} %, \
              doubled {} %, delay {} ms, storage faults {} %, commit faults {} %",
             self.seed,
             self.parallelisms,
@@ -157,6 +161,7 @@ impl fmt::Display for SimPlan {
             self.timeout_ms,
             self.mode,
             self.unaligned_after_ms,
+            self.leaves_state,
             self.lost_percent,
             self.doubled_percent,
             self.delay_ms,

@@ -73,7 +73,7 @@ pub(crate) struct ChainNode {
     /// Where the changes of its state go.
     pub(crate) stream: Option<Arc<ChangeStream>>,
     /// True if its tables may have entries of the last snapshot that are to be handed over.
-    pub(super) is_sweeping: bool,
+    pub(crate) is_sweeping: bool,
     /// True if it is suspected of failing at some record: it gets them one at a time.
     pub(crate) is_suspect: bool,
 }

@@ -25,7 +25,8 @@ pub(crate) enum Swept {
 }
 
 impl Chain {
-    /// Hands over up to `entries` entries of each operator's last snapshot.
+    /// Hands over up to `entries` entries of each operator's last snapshot. Where there are none,
+    /// tables take over what a restore has left in runs.
     pub(crate) fn sweep(&mut self, entries: usize) -> Result<Swept> {
         let mut swept = Swept::All;
         for node in self.nodes.iter_mut().filter(|node| node.is_sweeping) {
@@ -35,7 +36,13 @@ impl Chain {
                 continue;
             }
             let mut budget = entries;
-            guard(&node.name, || node.operator.each_table(&mut |table| table.sweep(&mut budget)))?;
+            guard(&node.name, || {
+                node.operator.each_table(&mut |table| table.sweep(&mut budget))?;
+                match budget < entries {
+                    true => Ok(()),
+                    false => node.operator.each_table(&mut |table| table.load(&mut budget)),
+                }
+            })?;
             // Only a table that has something takes from the budget.
             node.is_sweeping = budget < entries;
             if node.is_sweeping && swept == Swept::All {

@@ -238,6 +238,7 @@ impl Compared<'_> {
             restored_watermark: EventTime::MIN,
             restored_from: (!restored.is_empty()).then_some(self.manifest.id),
             is_checkpointed: true,
+            leave_from: None,
             waker: Waker::default(),
             stream: RefCell::default(),
             notified: None,

@@ -108,7 +108,10 @@ where
         let mut state = context.open_state()?;
         let mut left = RowLists::new(&mut state, LEFT);
         let mut right = RowLists::new(&mut state, RIGHT);
-        state.restore(context.restored, &mut |key, value| match key.table {
+        let mut restore = state.begin_restore(context.restored)?;
+        left.leave(&mut restore)?;
+        right.leave(&mut restore)?;
+        restore.run(&mut |key, value| match key.table {
             LEFT => left.restore_entry(&key, value),
             _ => right.restore_entry(&key, value),
         })?;

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use thalweg_engine::state::{
-    Namespace, OperatorState, SlicedTable, Snapshot, StateKey, StateTable, TableId, codec,
+    Namespace, OperatorState, Restore, SlicedTable, Snapshot, StateKey, StateTable, TableId, codec,
 };
 use thalweg_engine::{Data, Error, Key, Result};
 
@@ -228,6 +228,11 @@ impl<K: Key, R: Data> RowLists<K, R> {
     /// The table that `snapshot_into` hands over.
     pub(super) fn state_table(&mut self) -> &mut dyn StateTable {
         &mut self.chunks
+    }
+
+    /// Leaves the lists in the runs they are restored from, if that is worth it.
+    pub(super) fn leave(&mut self, restore: &mut Restore<'_>) -> thalweg_engine::state::Result<()> {
+        restore.leave(&mut self.chunks)
     }
 
     /// Takes a chunk of a snapshot into the list it was in.

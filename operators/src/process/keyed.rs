@@ -102,7 +102,10 @@ impl<K: Key, S: Data + Default, O: Element, D: Element> KeyedCalls<K, S, O, D> {
         let mut timers = Timers::open(&mut state, TIMERS);
         let mut processing = Timers::open(&mut state, PROCESSING_TIMERS);
         let mut other = also(&mut state)?;
-        state.restore(context.restored, &mut |key, value| match key.table {
+        let mut restore = state.begin_restore(context.restored)?;
+        restore.leave(&mut states)?;
+        named.leave(&mut restore)?;
+        restore.run(&mut |key, value| match key.table {
             STATES => states.restore_entry(&key, value),
             TIMERS => timers.restore_entry(&key, value),
             PROCESSING_TIMERS => processing.restore_entry(&key, value),

@@ -60,7 +60,7 @@ pub use ttl::Ttl;
 pub use value::{Value, ValueState};
 
 use thalweg_engine::state::{
-    self, KeyGroupCount, OperatorState, Snapshot, StateKey, Table, TableId, hash_key,
+    self, KeyGroupCount, OperatorState, Restore, Snapshot, StateKey, Table, TableId, hash_key,
 };
 use thalweg_engine::{Data, EachTable, Error, Key, ProcessingTime, Result};
 
@@ -105,6 +105,13 @@ pub(super) struct Slot {
 pub(super) trait AnyState<K>: Any + Send {
     fn restore_entry(&mut self, key: &StateKey<'_>, value: &[u8]) -> state::Result<()>;
     fn relieve(&mut self) -> state::Result<()>;
+
+    /// Leaves tables in the runs they are restored from, if that is worth it.
+    fn leave(&mut self, restore: &mut Restore<'_>) -> state::Result<()> {
+        let _ = restore;
+        Ok(())
+    }
+
     fn snapshot_into(&mut self, snapshot: &mut Snapshot) -> state::Result<()>;
     /// Calls `f` with every table that `snapshot_into` hands over.
     fn each_table(&mut self, f: &mut EachTable<'_>) -> state::Result<()>;
@@ -125,6 +132,10 @@ pub(super) trait AnyState<K>: Any + Send {
 impl<K: Key, V: Data> AnyState<K> for Table<K, V> {
     fn restore_entry(&mut self, key: &StateKey<'_>, value: &[u8]) -> state::Result<()> {
         Table::restore_entry(self, key, value)
+    }
+
+    fn leave(&mut self, restore: &mut Restore<'_>) -> state::Result<()> {
+        restore.leave(self)
     }
 
     fn relieve(&mut self) -> state::Result<()> {
@@ -469,6 +480,10 @@ impl<K: Key> Named<K> {
                  declare it, or say `forget` with its name"
             ),
         }))
+    }
+
+    pub(super) fn leave(&mut self, restore: &mut Restore<'_>) -> state::Result<()> {
+        self.states.iter_mut().try_for_each(|open| open.state.leave(restore))
     }
 
     /// Removes what has expired: true if all is removed.

@@ -318,7 +318,9 @@ where
         let mut state = context.open_state()?;
         let mut slices = state.sliced(SLICES);
         let mut tables = FiringTables::open(&mut state, [FIRED, PENDING], context)?;
-        state.restore(context.restored, &mut |key, value| match key.table {
+        let mut restore = state.begin_restore(context.restored)?;
+        restore.leave(&mut slices)?;
+        restore.run(&mut |key, value| match key.table {
             SLICES => slices.restore_entry(&key, value),
             _ => tables.restore_entry(&key, value),
         })?;

@@ -4,15 +4,17 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::index::{BlockIndex, WORTH_AN_INDEX};
 use super::{
-    BLOCK_HEADER_BYTES, Dropped, END, GroupIndex, HEADER_BYTES, PORTABLE_VERSION, block_checksum,
+    BLOCK_HEADER_BYTES, Dropped, END, FIRST_VERSION, GroupIndex, HEADER_BYTES, PORTABLE_VERSION,
+    Space, block_checksum,
 };
 use crate::codec::{FRAME_HEADER_BYTES, FrameKind, unframe_kind};
 use crate::error::{Result, StateError};
 use crate::hash::HASH_VERSION;
-use crate::key_group::{KeyGroupCount, KeyGroupRange};
+use crate::key_group::{KeyGroup, KeyGroupCount, KeyGroupRange};
 use crate::state_key::{Namespace, PREFIX_BYTES, StateKey, TableId};
 
 /// The bytes of the file before its blocks.
@@ -21,8 +23,12 @@ const BLOCKS_START: usize = FRAME_HEADER_BYTES + HEADER_BYTES;
 /// The bytes of the file after its footer.
 const TRAILER_BYTES: usize = 8;
 
-/// The bytes of one key group in the footer.
-const GROUP_BYTES: usize = 18;
+/// The bytes of one key group in the footer, and in that of the first version.
+const GROUP_BYTES: usize = 26;
+const FIRST_GROUP_BYTES: usize = 18;
+
+/// The bytes of a space in the footer.
+const SPACE_BYTES: usize = 26;
 
 /// The bytes of a drop in the footer.
 const DROP_BYTES: usize = 23;
@@ -34,8 +40,10 @@ pub struct PortableReader {
     count: KeyGroupCount,
     groups: Arc<[GroupIndex]>,
     drops: Arc<[Dropped]>,
+    spaces: Arc<[Space]>,
+    /// The indexes of the key groups that were needed; none in the first version.
+    indexes: Option<Arc<[OnceLock<BlockIndex>]>>,
     entries: u64,
-    blocks_end: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -43,12 +51,14 @@ enum Source {
     Bytes(Arc<[u8]>),
     /// A file from an offset on, and how many bytes of it.
     File(Arc<Path>, u64, u64),
+    /// The same, kept open.
+    Open(Arc<Mutex<File>>, Arc<Path>, u64, u64),
 }
 
 /// A source open for reading.
-enum Input {
+pub(super) enum Input {
     Bytes(Arc<[u8]>),
-    File { file: File, path: Arc<Path>, start: u64, length: u64 },
+    File { file: Arc<Mutex<File>>, path: Arc<Path>, start: u64, length: u64 },
 }
 
 /// What is called with a key and its value; none if the key was removed.
@@ -89,7 +99,7 @@ impl PortableReader {
     pub fn length(&self) -> u64 {
         match &self.source {
             Source::Bytes(bytes) => bytes.len() as u64,
-            Source::File(_, _, length) => *length,
+            Source::File(.., length) | Source::Open(.., length) => *length,
         }
     }
 
@@ -103,6 +113,61 @@ impl PortableReader {
         &self.drops
     }
 
+    /// The parts of tables that it has entries of.
+    pub(crate) fn spaces(&self) -> &[Space] {
+        &self.spaces
+    }
+
+    /// Whether single keys can be read: not of the first version.
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.indexes.is_some()
+    }
+
+    /// The same, with its file held open: it may be deleted meanwhile.
+    pub(crate) fn kept_open(self) -> Result<Self> {
+        let source = match self.source {
+            Source::File(path, start, length) => {
+                let file = File::open(&path).map_err(|error| StateError::io(&path, error))?;
+                Source::Open(Arc::new(Mutex::new(file)), path, start, length)
+            }
+            source => source,
+        };
+        Ok(PortableReader { source, ..self })
+    }
+
+    /// Opens it for reading.
+    pub(super) fn input(&self) -> Result<Input> {
+        self.source.open()
+    }
+
+    /// The place of a key group in the footer; none if there are no entries of it.
+    pub(super) fn place_of(&self, group: KeyGroup) -> Option<usize> {
+        self.groups.binary_search_by_key(&group.get(), |index| index.group).ok()
+    }
+
+    /// Where the blocks of the key group at a place end.
+    pub(super) fn blocks_end_of(&self, place: usize) -> u64 {
+        self.groups[place].end
+    }
+
+    /// The index of the blocks of the key group at a place.
+    pub(super) fn index_of(&self, place: usize, input: &Input) -> Result<&BlockIndex> {
+        let missing = || StateError::Unsupported("the run has no index of its keys".to_owned());
+        let known = self.indexes.as_ref().and_then(|all| all.get(place)).ok_or_else(missing)?;
+        if let Some(index) = known.get() {
+            return Ok(index);
+        }
+        let GroupIndex { offset, end, next, .. } = self.groups[place];
+        let index = if end == next && end - offset < WORTH_AN_INDEX {
+            BlockIndex::of_block(offset)
+        } else {
+            let mut bytes = Vec::new();
+            input.read(end, (next - end) as usize, &mut bytes)?;
+            BlockIndex::read(&bytes, offset, end)?
+        };
+        Ok(known.get_or_init(|| index))
+    }
+
     /// The entries whose key group is in `range`, sorted by state key.
     pub(crate) fn cursor(&self, range: KeyGroupRange) -> Result<Cursor> {
         let first = self.groups.iter().position(|index| index.group >= range.start);
@@ -114,6 +179,7 @@ impl PortableReader {
             block: Block::default(),
             offset: 0,
             is_begun: false,
+            is_partial: false,
             entries: 0,
         })
     }
@@ -133,22 +199,24 @@ impl PortableReader {
     }
 
     /// Names the file in an error that comes from it.
-    fn locate<T>(&self, result: Result<T>) -> Result<T> {
+    pub(super) fn locate<T>(&self, result: Result<T>) -> Result<T> {
         match &self.source {
             Source::Bytes(_) => result,
-            Source::File(path, ..) => result.map_err(|error| error.in_file(path)),
+            Source::File(path, ..) | Source::Open(_, path, ..) => {
+                result.map_err(|error| error.in_file(path))
+            }
         }
     }
 
     fn open(source: Source) -> Result<Self> {
-        let mut input = source.open()?;
+        let input = source.open()?;
         let length = input.length()?;
         let mut bytes = Vec::new();
         if length < (BLOCKS_START + TRAILER_BYTES) as u64 {
             return Err(StateError::corrupt(length, "file is too short"));
         }
         input.read(0, BLOCKS_START, &mut bytes)?;
-        let count = read_header(&bytes)?;
+        let (version, count) = read_header(&bytes)?;
         let trailer = length - TRAILER_BYTES as u64;
         input.read(trailer, TRAILER_BYTES, &mut bytes)?;
         let mut fields = Fields { bytes: &bytes, offset: trailer };
@@ -161,9 +229,12 @@ impl PortableReader {
             .filter(|&end| end >= BLOCKS_START as u64)
             .ok_or_else(|| StateError::corrupt(trailer, "footer is longer than the file"))?;
         input.read(blocks_end, footer_length as usize, &mut bytes)?;
-        let Footer { entries, groups, drops } = read_footer(&bytes, blocks_end, count)?;
-        let (groups, drops) = (groups.into(), drops.into());
-        Ok(PortableReader { source, count, groups, drops, entries, blocks_end })
+        let footer = Footer::read(&bytes, blocks_end, (version, count))?;
+        let Footer { entries, groups, drops, spaces } = footer;
+        let indexes =
+            (version > FIRST_VERSION).then(|| groups.iter().map(|_| OnceLock::new()).collect());
+        let (groups, drops, spaces) = (groups.into(), drops.into(), spaces.into());
+        Ok(PortableReader { source, count, groups, drops, spaces, indexes, entries })
     }
 }
 
@@ -173,8 +244,12 @@ impl Source {
             Source::Bytes(bytes) => Ok(Input::Bytes(bytes.clone())),
             Source::File(path, start, length) => {
                 let file = File::open(path).map_err(|error| StateError::io(path, error))?;
-                let (path, start, length) = (path.clone(), *start, *length);
-                Ok(Input::File { file, path, start, length })
+                let (file, path) = (Arc::new(Mutex::new(file)), path.clone());
+                Ok(Input::File { file, path, start: *start, length: *length })
+            }
+            Source::Open(file, path, start, length) => {
+                let (file, path) = (file.clone(), path.clone());
+                Ok(Input::File { file, path, start: *start, length: *length })
             }
         }
     }
@@ -185,6 +260,7 @@ impl Input {
         match self {
             Input::Bytes(bytes) => Ok(bytes.len() as u64),
             Input::File { file, path, start, length } => {
+                let file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 let found = file.metadata().map_err(|error| StateError::io(path, error))?.len();
                 Ok(found.saturating_sub(*start).min(*length))
             }
@@ -192,7 +268,7 @@ impl Input {
     }
 
     /// Reads `length` bytes at `offset`; both are known to lie in the file.
-    fn read(&mut self, offset: u64, length: usize, out: &mut Vec<u8>) -> Result<()> {
+    fn read(&self, offset: u64, length: usize, out: &mut Vec<u8>) -> Result<()> {
         out.clear();
         match self {
             Input::Bytes(bytes) => {
@@ -204,8 +280,10 @@ impl Input {
             }
             Input::File { file, path, start, .. } => {
                 let io = |error| StateError::io(path, error);
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 file.seek(SeekFrom::Start(*start + offset)).map_err(io)?;
-                file.take(length as u64).read_to_end(out).map_err(io)?;
+                out.reserve(length);
+                (&mut *file).take(length as u64).read_to_end(out).map_err(io)?;
                 if out.len() < length {
                     return Err(StateError::corrupt(offset, "file is too short"));
                 }
@@ -214,8 +292,10 @@ impl Input {
         Ok(())
     }
 
-    /// Reads the payload of the block at `offset`, which lies before `end`.
-    fn read_block(&mut self, offset: u64, end: u64, out: &mut Vec<u8>) -> Result<()> {
+    /// Reads the block at `offset`, which lies before `end`.
+    pub(super) fn read_block(&self, offset: u64, end: u64, block: &mut Block) -> Result<()> {
+        let out = &mut block.bytes;
+        (block.offset, block.next) = (offset, 0);
         let payload = offset + BLOCK_HEADER_BYTES as u64;
         let overlong = || StateError::corrupt(offset, "block is longer than its key group");
         let room = end.checked_sub(payload).ok_or_else(overlong)?;
@@ -235,67 +315,106 @@ impl Input {
     }
 }
 
-fn read_header(bytes: &[u8]) -> Result<KeyGroupCount> {
+/// The version of the format, and the number of key groups.
+fn read_header(bytes: &[u8]) -> Result<(u16, KeyGroupCount)> {
     let damaged = |detail: String| StateError::corrupt(0, detail);
     let header = unframe_kind(FrameKind::PORTABLE_HEADER, bytes)
         .map_err(|error| damaged(error.to_string()))?;
     let mut fields = Fields { bytes: header, offset: FRAME_HEADER_BYTES as u64 };
     let version = u16::from_le_bytes(fields.take()?);
     let [hash_version, _] = fields.take()?;
-    if version != PORTABLE_VERSION || hash_version != HASH_VERSION {
+    if !(FIRST_VERSION..=PORTABLE_VERSION).contains(&version) || hash_version != HASH_VERSION {
         return Err(StateError::Unsupported(format!(
             "the snapshot has format version {version} and hash version {hash_version}; this \
              program reads {PORTABLE_VERSION} and {HASH_VERSION}"
         )));
     }
     let count = u16::from_le_bytes(fields.take()?);
-    KeyGroupCount::try_from(count).map_err(damaged)
+    Ok((version, KeyGroupCount::try_from(count).map_err(damaged)?))
 }
 
-/// What the footer says: the number of entries, the key groups in ascending order, the drops.
+/// What the footer says: the number of entries, the key groups in ascending order, the drops, and
+/// the spaces, of which the first version says nothing.
 struct Footer {
     entries: u64,
     groups: Vec<GroupIndex>,
     drops: Vec<Dropped>,
+    spaces: Vec<Space>,
 }
 
-fn read_footer(bytes: &[u8], blocks_end: u64, count: KeyGroupCount) -> Result<Footer> {
-    let damaged = |detail: &str| StateError::corrupt(blocks_end, detail);
-    let footer = unframe_kind(FrameKind::PORTABLE_FOOTER, bytes)
-        .map_err(|error| damaged(&error.to_string()))?;
-    let mut fields = Fields { bytes: footer, offset: blocks_end };
-    let entries = u64::from_le_bytes(fields.take()?);
-    let group_count = u32::from_le_bytes(fields.take()?) as usize;
-    if fields.bytes.len() < group_count * GROUP_BYTES {
-        return Err(damaged("footer has another number of key groups than it says"));
-    }
-    let mut groups: Vec<GroupIndex> = Vec::with_capacity(group_count);
-    for _ in 0..group_count {
-        let index = GroupIndex {
-            group: u16::from_le_bytes(fields.take()?),
-            offset: u64::from_le_bytes(fields.take()?),
-            entries: u64::from_le_bytes(fields.take()?),
-        };
-        let is_next = match groups.last() {
-            None => index.offset == BLOCKS_START as u64,
-            Some(last) => last.group < index.group && last.offset < index.offset,
-        };
-        if !is_next || index.offset >= blocks_end || index.group >= count.get() {
+impl Footer {
+    fn read(
+        bytes: &[u8],
+        blocks_end: u64,
+        (version, count): (u16, KeyGroupCount),
+    ) -> Result<Footer> {
+        let damaged = |detail: &str| StateError::corrupt(blocks_end, detail);
+        let footer = unframe_kind(FrameKind::PORTABLE_FOOTER, bytes)
+            .map_err(|error| damaged(&error.to_string()))?;
+        let mut fields = Fields { bytes: footer, offset: blocks_end };
+        let entries = u64::from_le_bytes(fields.take()?);
+        let is_first = version == FIRST_VERSION;
+        let bytes = if is_first { FIRST_GROUP_BYTES } else { GROUP_BYTES };
+        let group_count = fields.count(bytes)?;
+        let mut groups = Vec::with_capacity(group_count);
+        for _ in 0..group_count {
+            groups.push(read_group(&mut fields, is_first)?);
+        }
+        close_groups(&mut groups, blocks_end, is_first);
+        if !are_in_order(&groups, blocks_end, count) {
             return Err(damaged("footer's key groups are not in order"));
         }
-        groups.push(index);
+        let sum = groups.iter().try_fold(0_u64, |sum, index| sum.checked_add(index.entries));
+        let has_gap = groups.is_empty() && blocks_end != BLOCKS_START as u64;
+        if sum != Some(entries) || has_gap {
+            return Err(damaged("footer's key groups do not add up"));
+        }
+        let drop_count = fields.count(DROP_BYTES)?;
+        let drops = (0..drop_count).map(|_| read_drop(&mut fields)).collect::<Result<_>>()?;
+        let space_count = if is_first { 0 } else { fields.count(SPACE_BYTES)? };
+        let spaces = (0..space_count).map(|_| read_space(&mut fields)).collect::<Result<_>>()?;
+        match fields.bytes.is_empty() {
+            true => Ok(Footer { entries, groups, drops, spaces }),
+            false => Err(damaged("footer is longer than it says")),
+        }
     }
-    let sum = groups.iter().try_fold(0_u64, |sum, index| sum.checked_add(index.entries));
-    let has_gap = groups.is_empty() && blocks_end != BLOCKS_START as u64;
-    if sum != Some(entries) || has_gap {
-        return Err(damaged("footer's key groups do not add up"));
+}
+
+fn read_group(fields: &mut Fields<'_>, is_first_version: bool) -> Result<GroupIndex> {
+    let group = u16::from_le_bytes(fields.take()?);
+    let offset = u64::from_le_bytes(fields.take()?);
+    let end = if is_first_version { 0 } else { u64::from_le_bytes(fields.take()?) };
+    Ok(GroupIndex { group, offset, end, next: 0, entries: u64::from_le_bytes(fields.take()?) })
+}
+
+/// Fills in where key groups end; in the first version there is nothing behind their blocks.
+fn close_groups(groups: &mut [GroupIndex], blocks_end: u64, is_first_version: bool) {
+    let mut next = blocks_end;
+    for index in groups.iter_mut().rev() {
+        index.next = next;
+        if is_first_version {
+            index.end = next;
+        }
+        next = index.offset;
     }
-    let drop_count = u32::from_le_bytes(fields.take()?) as usize;
-    if fields.bytes.len() != drop_count * DROP_BYTES {
-        return Err(damaged("footer has another number of drops than it says"));
-    }
-    let drops = (0..drop_count).map(|_| read_drop(&mut fields)).collect::<Result<_>>()?;
-    Ok(Footer { entries, groups, drops })
+}
+
+/// Whether key groups ascend and lie one behind the other.
+fn are_in_order(groups: &[GroupIndex], blocks_end: u64, count: KeyGroupCount) -> bool {
+    let (mut least, mut at) = (0, BLOCKS_START as u64);
+    groups.iter().all(|index| {
+        let is_next = index.group >= least && index.offset == at;
+        (least, at) = (index.group.saturating_add(1), index.next);
+        let is_ordered = index.offset < index.end && index.end <= index.next;
+        is_next && is_ordered && index.next <= blocks_end && index.group < count.get()
+    })
+}
+
+fn read_space(fields: &mut Fields<'_>) -> Result<Space> {
+    let table = TableId(u16::from_le_bytes(fields.take()?));
+    let start = i64::from_le_bytes(fields.take()?);
+    let namespace = Namespace(start, i64::from_le_bytes(fields.take()?));
+    Ok(Space { table, namespace, entries: u64::from_le_bytes(fields.take()?) })
 }
 
 fn read_drop(fields: &mut Fields<'_>) -> Result<Dropped> {
@@ -323,13 +442,15 @@ pub(crate) struct Cursor {
     offset: u64,
     /// Whether a block of the key group has been read.
     is_begun: bool,
+    /// Whether it was entered in the middle.
+    is_partial: bool,
     /// The entries of the key group that were read.
     entries: u64,
 }
 
 /// A block being read.
 #[derive(Default)]
-struct Block {
+pub(super) struct Block {
     bytes: Vec<u8>,
     /// Where it is in the file.
     offset: u64,
@@ -347,6 +468,13 @@ impl Cursor {
         self.reader.locate(found)
     }
 
+    /// Goes to the first entry whose key is not before `key`; false if there is none. The run must
+    /// have an index.
+    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<bool> {
+        let found = self.try_seek(key);
+        self.reader.locate(found)
+    }
+
     /// The encoded state key of the entry.
     pub(crate) fn key(&self) -> &[u8] {
         &self.block.key
@@ -354,7 +482,33 @@ impl Cursor {
 
     /// Its value; none if the key was removed.
     pub(crate) fn value(&self) -> Option<&[u8]> {
-        self.block.value.clone().map(|range| &self.block.bytes[range])
+        self.block.value()
+    }
+
+    fn try_seek(&mut self, key: &[u8]) -> Result<bool> {
+        let group = StateKey::decode(key)?.key_group.get().max(self.range.start);
+        let groups = &self.reader.groups;
+        self.group = groups.partition_point(|index| index.group < group);
+        (self.is_begun, self.is_partial, self.entries) = (false, false, 0);
+        self.block.bytes.clear();
+        self.block.rewind();
+        let Some(index) = groups.get(self.group).filter(|index| index.group < self.range.end)
+        else {
+            return Ok(false);
+        };
+        if index.group == group {
+            let blocks = self.reader.index_of(self.group, &self.input)?;
+            if let Some(block) = blocks.find(key) {
+                (self.is_begun, self.is_partial) = (true, true);
+                self.offset = blocks.offset(block);
+            }
+        }
+        while self.try_advance()? {
+            if self.key() >= key {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn try_advance(&mut self) -> Result<bool> {
@@ -378,16 +532,15 @@ impl Cursor {
         let groups = &self.reader.groups;
         if self.is_begun {
             let index = groups[self.group];
-            let end = groups.get(self.group + 1).map_or(self.reader.blocks_end, |g| g.offset);
-            if self.offset >= end {
-                if self.entries != index.entries {
+            if self.offset >= index.end {
+                if self.entries != index.entries && !self.is_partial {
                     let detail = format!(
                         "key group {} has {} entries, not {}",
                         index.group, self.entries, index.entries
                     );
                     return Err(StateError::corrupt(index.offset, detail));
                 }
-                (self.is_begun, self.entries) = (false, 0);
+                (self.is_begun, self.is_partial, self.entries) = (false, false, 0);
                 self.group += 1;
             }
         }
@@ -397,15 +550,38 @@ impl Cursor {
         if !self.is_begun {
             (self.is_begun, self.offset) = (true, index.offset);
         }
-        let end = groups.get(self.group + 1).map_or(self.reader.blocks_end, |g| g.offset);
-        self.input.read_block(self.offset, end, &mut self.block.bytes)?;
-        (self.block.offset, self.block.next) = (self.offset, 0);
+        self.input.read_block(self.offset, index.end, &mut self.block)?;
         self.offset += (BLOCK_HEADER_BYTES + self.block.bytes.len()) as u64;
         Ok(true)
     }
 }
 
 impl Block {
+    /// The key that was read last.
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Its value; none if it was removed.
+    pub(super) fn value(&self) -> Option<&[u8]> {
+        self.value.clone().map(|range| &self.bytes[range])
+    }
+
+    /// Goes back to its start.
+    pub(super) fn rewind(&mut self) {
+        self.next = 0;
+    }
+
+    /// Reads the next entry of a block that was entered at its start; false if there is none.
+    pub(super) fn next(&mut self) -> Result<bool> {
+        let has_next = self.next < self.bytes.len();
+        if has_next {
+            let is_first = self.next == 0;
+            self.read_entry(is_first, is_first)?;
+        }
+        Ok(has_next)
+    }
+
     /// Reads the next entry. The first one of a block shares nothing with the one before it; the
     /// first one of a key group need not follow it.
     fn read_entry(&mut self, is_first: bool, starts_group: bool) -> Result<()> {
@@ -438,10 +614,10 @@ impl Block {
 }
 
 /// Bytes from which fields are taken, one after the other.
-struct Fields<'a> {
-    bytes: &'a [u8],
+pub(super) struct Fields<'a> {
+    pub(super) bytes: &'a [u8],
     /// Where they are in the file, for errors.
-    offset: u64,
+    pub(super) offset: u64,
 }
 
 impl<'a> Fields<'a> {
@@ -456,14 +632,23 @@ impl<'a> Fields<'a> {
         Ok(*field)
     }
 
-    fn slice(&mut self, length: usize) -> Result<&'a [u8]> {
+    /// How many parts of this length follow.
+    fn count(&mut self, bytes: usize) -> Result<usize> {
+        let count = u32::from_le_bytes(self.take()?) as usize;
+        match count.checked_mul(bytes).is_some_and(|bytes| bytes <= self.bytes.len()) {
+            true => Ok(count),
+            false => Err(self.damaged("there are more parts than room for them")),
+        }
+    }
+
+    pub(super) fn slice(&mut self, length: usize) -> Result<&'a [u8]> {
         let (slice, rest) =
             self.bytes.split_at_checked(length).ok_or_else(|| self.damaged("entry is cut off"))?;
         self.bytes = rest;
         Ok(slice)
     }
 
-    fn varint(&mut self) -> Result<usize> {
+    pub(super) fn varint(&mut self) -> Result<usize> {
         let mut number = 0_u64;
         for shift in (0..35).step_by(7) {
             let [byte] = self.take()?;

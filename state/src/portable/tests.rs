@@ -48,8 +48,15 @@ fn read(reader: &PortableReader, range: KeyGroupRange) -> Result<Entries, StateE
     Ok(found)
 }
 
+/// Reads all entries, then each by its key.
 fn read_all(bytes: &[u8]) -> Result<Entries, StateError> {
-    read(&PortableReader::of_bytes(bytes)?, KeyGroupRange::new(0, u16::MAX))
+    let reader = PortableReader::of_bytes(bytes)?;
+    let entries = read(&reader, KeyGroupRange::new(0, u16::MAX))?;
+    let mut lookup = Lookup::new(&reader)?;
+    for (key, value) in &entries {
+        assert_eq!(lookup.get(key)?, Found::Value(value));
+    }
+    Ok(entries)
 }
 
 #[test]
@@ -93,6 +100,81 @@ fn ranges_give_their_key_groups_only() {
             assert_eq!(read(&reader, range).expect("reads"), expected);
         }
     }
+}
+
+#[test]
+fn single_keys_are_found_and_others_are_not() {
+    let entries = entries(5, 4_000, 60);
+    let (kept, left_out): (Vec<_>, Vec<_>) =
+        entries.into_iter().enumerate().partition(|(i, _)| i % 3 > 0);
+    let mut writer = PortableWriter::new(KeyGroupCount::default());
+    for (i, (key, value)) in &kept {
+        writer.put(key, (i % 7 > 0).then_some(value)).expect("in order");
+    }
+    let reader = PortableReader::of_bytes(&writer.finish().expect("memory")).expect("opens");
+    let found = |i: usize, value: &'static [u8]| match !i.is_multiple_of(7) {
+        true => Found::Value(value),
+        false => Found::Removed,
+    };
+    let mut lookup = Lookup::new(&reader).expect("opens");
+    let mut random = SplitMix(3);
+    for _ in 0..20_000 {
+        let (i, (key, value)) = &kept[random.below(kept.len() as u64) as usize];
+        assert_eq!(lookup.get(key).expect("reads"), found(*i, value.clone().leak()));
+        let (_, (key, _)) = &left_out[random.below(left_out.len() as u64) as usize];
+        assert_eq!(lookup.get(key).expect("reads"), Found::Nothing);
+    }
+    // In order, too, and behind the last.
+    for (i, (key, value)) in &kept {
+        assert_eq!(lookup.get(key).expect("reads"), found(*i, value.clone().leak()));
+    }
+    assert_eq!(lookup.get(&[0xff; 40]).expect("reads"), Found::Nothing);
+    assert_eq!(lookup.get(&[0; 20]).expect("reads"), Found::Nothing);
+}
+
+#[test]
+fn a_cursor_seeks() {
+    let entries = entries(6, 4_000, 60);
+    let reader = PortableReader::of_bytes(&write(&entries)).expect("opens");
+    let mut random = SplitMix(4);
+    for range in [KeyGroupRange::new(0, 128), KeyGroupRange::new(9, 70)] {
+        let of_range =
+            |key: &[u8]| range.contains(StateKey::decode(key).expect("decodes").key_group);
+        let mut cursor = reader.cursor(range).expect("opens");
+        for _ in 0..3_000 {
+            let mut key = entries[random.below(entries.len() as u64) as usize].0.clone();
+            match random.below(3) {
+                0 => key.truncate(20),
+                1 => key[1] = key[1].wrapping_add(1),
+                _ => {}
+            }
+            let mut expected = entries.iter().filter(|(k, _)| *k >= key && of_range(k));
+            let mut has_entry = cursor.seek(&key).expect("reads");
+            for _ in 0..random.below(200) {
+                let found = has_entry.then(|| (cursor.key(), cursor.value()));
+                let next =
+                    expected.next().map(|(key, value)| (key.as_slice(), Some(value.as_slice())));
+                assert_eq!(found, next);
+                if !has_entry {
+                    break;
+                }
+                has_entry = cursor.advance().expect("reads");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_spaces_are_counted() {
+    let entries = entries(7, 900, 60);
+    let reader = PortableReader::of_bytes(&write(&entries)).expect("opens");
+    let mut expected = std::collections::BTreeMap::new();
+    for (key, _) in &entries {
+        let key = StateKey::decode(key).expect("decodes");
+        *expected.entry((key.table, key.namespace)).or_insert(0) += 1;
+    }
+    let found = reader.spaces().iter().map(|s| ((s.table, s.namespace), s.entries));
+    assert!(found.eq(expected));
 }
 
 #[test]
@@ -179,7 +261,7 @@ fn entries_out_of_order_are_refused() {
 #[test]
 fn the_format_does_not_change() {
     let bytes = write(&entries(1, 60, 9));
-    assert_eq!((bytes.len(), crc32fast::hash(&bytes)), (2519, 2_727_354_832));
+    assert_eq!((bytes.len(), crc32fast::hash(&bytes)), (2911, 2_242_881_854));
 }
 
 #[test]
@@ -209,8 +291,11 @@ fn removed_keys_and_drops_are_read_again_and_their_damage_is_found() {
     for at in 0..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
-        let found =
-            PortableReader::of_bytes(&bad).and_then(|r| r.for_each(all, &mut |_, _| Ok(())));
+        let found = PortableReader::of_bytes(&bad).and_then(|reader| {
+            reader.for_each(all, &mut |_, _| Ok(()))?;
+            let mut lookup = Lookup::new(&reader)?;
+            entries.iter().try_for_each(|(key, _)| lookup.get(key).map(drop))
+        });
         assert!(matches!(found, Err(StateError::Corrupt { .. })), "{at}: {found:?}");
     }
 }

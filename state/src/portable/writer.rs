@@ -1,9 +1,11 @@
 //! Writes the portable format, into memory or a file.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::index::{IndexWriter, WORTH_AN_INDEX};
 use super::{
     BLOCK_BYTES, BLOCK_HEADER_BYTES, Dropped, END, GroupIndex, HEADER_BYTES, PORTABLE_VERSION,
     block_checksum,
@@ -12,7 +14,7 @@ use crate::codec::{FrameKind, frame};
 use crate::error::{Result, StateError};
 use crate::hash::HASH_VERSION;
 use crate::key_group::KeyGroupCount;
-use crate::state_key::StateKey;
+use crate::state_key::{Namespace, StateKey, TableId};
 
 /// A file gets what has gathered to this many bytes.
 const WRITE_BYTES: usize = 1 << 20;
@@ -28,6 +30,10 @@ pub struct PortableWriter {
     /// Where the open block's header begins, if a block is open.
     block: Option<usize>,
     groups: Vec<GroupIndex>,
+    index: IndexWriter,
+    /// The number of entries of each space, without those of the last key's.
+    spaces: BTreeMap<(TableId, Namespace), u64>,
+    space: ((TableId, Namespace), u64),
     last_key: Vec<u8>,
     entries: u64,
     drops: Vec<Dropped>,
@@ -46,6 +52,9 @@ impl PortableWriter {
             written: 0,
             block: None,
             groups: Vec::new(),
+            index: IndexWriter::default(),
+            spaces: BTreeMap::new(),
+            space: ((TableId(0), Namespace::default()), 0),
             last_key: Vec::new(),
             entries: 0,
             drops: Vec::new(),
@@ -89,16 +98,23 @@ impl PortableWriter {
     /// # Errors
     /// As for [`push`](Self::push).
     pub fn put(&mut self, state_key: &[u8], value: Option<&[u8]>) -> Result<()> {
-        let group = StateKey::decode(state_key)?.key_group.get();
+        let StateKey { key_group, table, namespace, .. } = StateKey::decode(state_key)?;
+        let group = key_group.get();
         if self.entries > 0 && *state_key <= *self.last_key {
             let offset = self.length();
             return Err(StateError::corrupt(offset, "entries are not in ascending order"));
         }
         if self.groups.last().is_none_or(|index| index.group != group) {
-            self.close_block()?;
+            self.close_group()?;
             let offset = self.length();
-            self.groups.push(GroupIndex { group, offset, entries: 0 });
+            self.groups.push(GroupIndex { group, offset, end: 0, next: 0, entries: 0 });
         }
+        if self.space.0 != (table, namespace) {
+            self.close_space();
+            self.space.0 = (table, namespace);
+        }
+        self.space.1 += 1;
+        self.index.add(state_key);
         let start = self.open_block();
         let is_first = self.out.len() == start + BLOCK_HEADER_BYTES;
         let shared = if is_first { 0 } else { common_prefix(&self.last_key, state_key) };
@@ -125,13 +141,15 @@ impl PortableWriter {
     /// # Errors
     /// `Io` if the file cannot be written.
     pub fn finish(mut self) -> Result<Vec<u8>> {
-        self.close_block()?;
+        self.close_group()?;
+        self.close_space();
         let mut footer = Vec::new();
         footer.extend_from_slice(&self.entries.to_le_bytes());
         footer.extend_from_slice(&(self.groups.len() as u32).to_le_bytes());
         for index in &self.groups {
             footer.extend_from_slice(&index.group.to_le_bytes());
             footer.extend_from_slice(&index.offset.to_le_bytes());
+            footer.extend_from_slice(&index.end.to_le_bytes());
             footer.extend_from_slice(&index.entries.to_le_bytes());
         }
         self.drops.sort_unstable();
@@ -145,6 +163,13 @@ impl PortableWriter {
             let namespace = dropped.namespace.unwrap_or_default();
             footer.extend_from_slice(&namespace.0.to_le_bytes());
             footer.extend_from_slice(&namespace.1.to_le_bytes());
+        }
+        footer.extend_from_slice(&(self.spaces.len() as u32).to_le_bytes());
+        for ((table, namespace), entries) in &self.spaces {
+            footer.extend_from_slice(&table.0.to_le_bytes());
+            footer.extend_from_slice(&namespace.0.to_le_bytes());
+            footer.extend_from_slice(&namespace.1.to_le_bytes());
+            footer.extend_from_slice(&entries.to_le_bytes());
         }
         let footer = frame(FrameKind::PORTABLE_FOOTER, &footer);
         self.out.extend_from_slice(&footer);
@@ -167,10 +192,32 @@ impl PortableWriter {
         let Some(start) = self.block.take() else { return Ok(()) };
         let (header, payload) = self.out[start..].split_at_mut(BLOCK_HEADER_BYTES);
         // A block ends with the entry that fills it, and an entry is limited to 128 MiB.
+        self.index.close_block(BLOCK_HEADER_BYTES + payload.len());
         let length = (payload.len() as u32).to_le_bytes();
         header[..4].copy_from_slice(&length);
         header[4..].copy_from_slice(&block_checksum(length, payload).to_le_bytes());
         if self.out.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Closes the last block of a key group, and adds their index.
+    fn close_group(&mut self) -> Result<()> {
+        self.close_block()?;
+        let end = self.length();
+        let Some(group) = self.groups.last_mut() else { return Ok(()) };
+        group.end = end;
+        if end - group.offset >= WORTH_AN_INDEX {
+            self.out.extend_from_slice(&self.index.finish_group());
+        } else {
+            self.index.clear();
+        }
+        Ok(())
+    }
+
+    fn close_space(&mut self) {
+        let (space, entries) = &mut self.space;
+        if *entries > 0 {
+            *self.spaces.entry(*space).or_default() += std::mem::take(entries);
+        }
     }
 
     /// Gives the file what it does not have; does nothing where there is none.
@@ -183,12 +230,12 @@ impl PortableWriter {
     }
 }
 
-fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// LEB128: seven bits a byte, least first.
-fn put_varint(mut number: u64, out: &mut Vec<u8>) {
+pub(super) fn put_varint(mut number: u64, out: &mut Vec<u8>) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;

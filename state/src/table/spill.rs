@@ -3,11 +3,13 @@
 use serde::Serialize;
 
 use super::{CACHED_ENTRIES, Entry, LANES, LOGGED, NO_CANDIDATE, STORED, Table, UNSAVED, USED};
+use crate::base::{Base, RestoredRuns};
 use crate::buffer::EntryBuffer;
 use crate::codec;
 use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
 use crate::state_key::{PREFIX_BYTES, StateKey};
+use crate::store::Region;
 
 /// Entries are written to the store in batches of this many encoded bytes.
 const WRITE_BYTES: usize = 4 << 20;
@@ -20,6 +22,12 @@ const SAMPLES: usize = 16;
 
 /// Between two samplings a table is asked for its size at most this often.
 const SAMPLE_INTERVAL: u32 = 256;
+
+/// Taking over an entry from runs costs about this part of logging one.
+const LOADS_PER_ENTRY: usize = 32;
+
+/// No more entries are taken over from runs at once.
+const MOST_LOADS: usize = 8_192;
 
 /// Restoring relieves the memory after this many entries.
 const RELIEVE_INTERVAL: usize = 1_024;
@@ -83,6 +91,9 @@ impl<K: Key, V: Data> Table<K, V> {
     fn evict_all(&mut self, buffer: &mut EntryBuffer) -> Result<()> {
         for position in 0..self.entries.len() {
             self.log_before_eviction(position)?;
+            if self.base.is_some() {
+                self.forget_in_base(position)?;
+            }
         }
         self.spilled += self.entries.len() as u64;
         let entries = std::mem::take(&mut self.entries);
@@ -161,6 +172,9 @@ impl<K: Key, V: Data> Table<K, V> {
 
     /// The mean encoded length of some entries, evenly spaced.
     fn sample(&self) -> Result<usize> {
+        if !std::mem::needs_drop::<(K, V)>() {
+            return Ok(0);
+        }
         let step = (self.entries.len() / SAMPLES).max(1);
         let (mut bytes, mut samples) = (Vec::new(), 0);
         for entry in self.entries.iter().step_by(step) {
@@ -174,16 +188,35 @@ impl<K: Key, V: Data> Table<K, V> {
     /// Reads a key that is not in memory from the store into memory.
     #[inline]
     pub(super) fn fetch(&mut self, hash: u64, key: &K) -> Result<Option<usize>> {
-        if self.spilled == 0 { Ok(None) } else { self.fetch_spilled(hash, key) }
+        match self.spilled == 0 && self.base.is_none() {
+            true => Ok(None),
+            false => self.fetch_cold(hash, key),
+        }
     }
 
     #[inline(never)]
-    fn fetch_spilled(&mut self, hash: u64, key: &K) -> Result<Option<usize>> {
-        let mut bytes = Vec::new();
-        if !self.region.read(hash, key, &mut bytes)? {
-            return Ok(None);
+    fn fetch_cold(&mut self, hash: u64, key: &K) -> Result<Option<usize>> {
+        if self.spilled > 0 {
+            let mut bytes = Vec::new();
+            if self.region.read(hash, key, &mut bytes)? {
+                return Ok(Some(self.admit_stored(hash, key, &bytes)?));
+            }
         }
-        Ok(Some(self.admit_stored(hash, key, &bytes)?))
+        let Some(base) = &mut self.base else { return Ok(None) };
+        let mut state_key = Vec::with_capacity(PREFIX_BYTES + 16);
+        self.region.encode_key(hash, key, &mut state_key)?;
+        let mut found = None;
+        base.read(&state_key, &mut |value| {
+            found = Some(codec::decode(value)?);
+            Ok(())
+        })?;
+        found.map(|value| self.admit_left(hash, key, value, USED)).transpose()
+    }
+
+    /// Brings an entry into memory that was left in a run.
+    fn admit_left(&mut self, hash: u64, key: &K, value: V, flags: u8) -> Result<usize> {
+        let flags = flags | UNSAVED | if self.changes.is_some() { LOGGED } else { 0 };
+        self.push(Entry { hash, key: key.clone(), value, epoch: 0, flags })
     }
 
     /// Brings an entry into memory that was only in the store.
@@ -204,7 +237,40 @@ impl<K: Key, V: Data> Table<K, V> {
     where
         K: 'a,
     {
-        let Some(store) = self.region.store.clone() else { return Ok(()) };
+        let mut missing = self.missing(hashes, key_of)?;
+        missing.sort_unstable();
+        missing.dedup_by(|later, earlier| later.0 == earlier.0);
+        if let Some(store) = self.region.store.clone().filter(|_| self.spilled > 0) {
+            let keys: Vec<&[u8]> = missing.iter().map(|(key, _)| key.as_slice()).collect();
+            let mut is_found = vec![false; keys.len()];
+            store.read_sorted(&keys, &mut |place, value| {
+                let i = missing[place].1;
+                is_found[place] = true;
+                self.admit_stored(hashes[i], key_of(i), value).map(drop)
+            })?;
+            let mut is_found = is_found.into_iter();
+            missing.retain(|_| !is_found.next().unwrap_or(false));
+        }
+        let Some(mut base) = self.base.take() else { return Ok(()) };
+        for (state_key, i) in &missing {
+            base.read(state_key, &mut |value| {
+                let value = codec::decode(value)?;
+                self.admit_left(hashes[*i], key_of(*i), value, USED).map(drop)
+            })?;
+        }
+        self.base = Some(base);
+        Ok(())
+    }
+
+    /// The keys of a batch that are not in memory: encoded, with their places.
+    fn missing<'a>(
+        &self,
+        hashes: &[u64],
+        key_of: &impl Fn(usize) -> &'a K,
+    ) -> Result<Vec<(Vec<u8>, usize)>>
+    where
+        K: 'a,
+    {
         let mut candidates = [NO_CANDIDATE; LANES];
         let mut missing = Vec::new();
         for (chunk, lanes) in hashes.chunks(LANES).enumerate() {
@@ -224,13 +290,73 @@ impl<K: Key, V: Data> Table<K, V> {
                 missing.push((state_key, i));
             }
         }
-        missing.sort_unstable();
-        missing.dedup_by(|later, earlier| later.0 == earlier.0);
-        let keys: Vec<&[u8]> = missing.iter().map(|(state_key, _)| state_key.as_slice()).collect();
-        store.read_sorted(&keys, &mut |found, value| {
-            let i = missing[found].1;
-            self.admit_stored(hashes[i], key_of(i), value).map(drop)
-        })
+        Ok(missing)
+    }
+
+    /// The table, which is empty, has entries in runs, about so many.
+    pub(crate) fn leave_space_in(&mut self, runs: &RestoredRuns, entries: u64) {
+        let Region { table, namespace, range, .. } = self.region;
+        self.base = Some(Box::new(Base::new(runs, (table, namespace), range, entries)));
+        self.is_logged = true;
+    }
+
+    /// An entry leaves memory: what runs have of it is old.
+    pub(super) fn forget_in_base(&mut self, position: usize) -> Result<()> {
+        let Some(base) = &mut self.base else { return Ok(()) };
+        let entry = &self.entries[position];
+        let mut state_key = Vec::with_capacity(PREFIX_BYTES + 16);
+        self.region.encode_key(entry.hash, &entry.key, &mut state_key)?;
+        base.forget(state_key);
+        Ok(())
+    }
+
+    /// Whether a restore has left entries in runs.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// Takes over some entries that were left in runs; true if there are no more. If `is_full`,
+    /// they go to the store.
+    pub(crate) fn load_some(&mut self, budget: &mut usize, is_full: bool) -> Result<bool> {
+        let Some(mut base) = self.base.take() else { return Ok(true) };
+        let loads = budget.saturating_mul(LOADS_PER_ENTRY).min(MOST_LOADS);
+        *budget = budget.saturating_sub(loads.div_ceil(LOADS_PER_ENTRY));
+        let mut to_store = (is_full && self.region.store.is_some()).then(EntryBuffer::default);
+        let is_done = base.take_over(loads, &mut |state_key, value| {
+            let key: K = codec::decode_key(state_key.key)?;
+            let hash = (self.hash_of)(&key, self.region.count)?;
+            self.region.check_restored(state_key, hash)?;
+            if self.position(hash, &key).is_some() {
+                return Ok(());
+            }
+            match &mut to_store {
+                None => self.admit_left(hash, &key, codec::decode(value)?, 0).map(drop),
+                Some(buffer) => {
+                    self.stored += 1;
+                    self.spilled += 1;
+                    let put_key = |out: &mut Vec<u8>| self.region.encode_key(hash, &key, out);
+                    buffer.push(state_key.key_group, put_key, |out| {
+                        out.extend_from_slice(value);
+                        Ok(())
+                    })
+                }
+            }
+        })?;
+        if let Some(buffer) = &mut to_store {
+            self.write(buffer)?;
+        }
+        if !is_done {
+            self.base = Some(base);
+        }
+        Ok(is_done)
+    }
+
+    /// Takes over all entries that were left in runs.
+    pub(super) fn load_all(&mut self) -> Result<()> {
+        while !self.load_some(&mut usize::MAX.clone(), false)? {
+            self.relieve()?;
+        }
+        Ok(())
     }
 
     /// Adds an entry of a snapshot; the table must not have its key yet.

@@ -261,7 +261,10 @@ impl<K: Key, A: Data, B: Data, M: Matcher<K, A, B>> Operator for WindowJoinOpera
         let mut left = RowLists::new(&mut state, LEFT);
         let mut right = RowLists::new(&mut state, RIGHT);
         let mut tables = FiringTables::open(&mut state, [FIRED, PENDING], context)?;
-        state.restore(context.restored, &mut |key, value| match key.table {
+        let mut restore = state.begin_restore(context.restored)?;
+        left.leave(&mut restore)?;
+        right.leave(&mut restore)?;
+        restore.run(&mut |key, value| match key.table {
             LEFT => left.restore_entry(&key, value),
             RIGHT => right.restore_entry(&key, value),
             _ => tables.restore_entry(&key, value),

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
 use thalweg_engine::state::{
-    self, KeyGroupCount, OperatorState, Snapshot, StateKey, Table, TableId, hash_part,
+    self, KeyGroupCount, OperatorState, Restore, Snapshot, StateKey, Table, TableId, hash_part,
 };
 use thalweg_engine::{Data, EachTable, Key, Result};
 
@@ -113,6 +113,11 @@ impl<K: Key, V: Data> AnyState<K> for Lists<K, V> {
             true => self.chunks.restore_entry(key, value),
             false => self.heads.restore_entry(key, value),
         }
+    }
+
+    fn leave(&mut self, restore: &mut Restore<'_>) -> state::Result<()> {
+        restore.leave(&mut self.heads)?;
+        restore.leave(&mut self.chunks)
     }
 
     fn relieve(&mut self) -> state::Result<()> {

@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
 use thalweg_engine::state::{
-    self, KeyGroupCount, OperatorState, Snapshot, StateKey, Table, TableId, hash_part,
+    self, KeyGroupCount, OperatorState, Restore, Snapshot, StateKey, Table, TableId, hash_part,
 };
 use thalweg_engine::{Data, EachTable, Error, Key, Result};
 
@@ -209,6 +209,11 @@ impl<K: Key, M: Key, V: Data> AnyState<K> for Maps<K, M, V> {
             true => self.ends.restore_entry(key, value),
             false => self.entries.restore_entry(key, value),
         }
+    }
+
+    fn leave(&mut self, restore: &mut Restore<'_>) -> state::Result<()> {
+        restore.leave(&mut self.entries)?;
+        restore.leave(&mut self.ends)
     }
 
     fn relieve(&mut self) -> state::Result<()> {

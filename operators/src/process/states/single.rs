@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use thalweg_engine::state::{self, OperatorState, Snapshot, StateKey, Table, TableId};
+use thalweg_engine::state::{self, OperatorState, Restore, Snapshot, StateKey, Table, TableId};
 use thalweg_engine::{Data, EachTable, Key, Result};
 
 use super::ttl::{Clocks, Expiry, Stamped, Ttl};
@@ -75,6 +75,10 @@ impl<K: Key, V: Data> ExpiringValues<K, V> {
 }
 
 impl<K: Key, V: Data> AnyState<K> for ExpiringValues<K, V> {
+    fn leave(&mut self, restore: &mut Restore<'_>) -> state::Result<()> {
+        restore.leave(&mut self.table)
+    }
+
     fn restore_entry(&mut self, key: &StateKey<'_>, value: &[u8]) -> state::Result<()> {
         match key.table == self.table_id {
             true => self.table.restore_entry(key, value),
