@@ -16,6 +16,9 @@ use thalweg::{JobOptions, Result, StateBackend, StopSignal};
 /// Records of a batch.
 const BATCH: u64 = 1_024;
 
+/// Runs with checkpoints, each beside one without.
+const PAIRS: usize = 5;
+
 fn main() -> Result<()> {
     let arguments: Vec<String> =
         std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
@@ -67,6 +70,28 @@ struct Measured {
 }
 
 impl Measured {
+    /// Million records in each second from `start` on.
+    fn each_second(&self, start: Instant) -> impl Iterator<Item = f64> + use<> {
+        let batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seconds = Vec::new();
+        for (at, _) in batches.iter() {
+            let second = (*at - start).as_secs() as usize;
+            seconds.resize(seconds.len().max(second + 1), 0.0);
+            seconds[second] += BATCH as f64 / 1e6;
+        }
+        seconds.into_iter()
+    }
+
+    /// Million records a second, without the first second, in which the table grows.
+    fn speed(&self) -> f64 {
+        let batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((first, _)) = batches.first() else { return 0.0 };
+        let start = *first + Duration::from_secs(1);
+        let counted = batches.len() - batches.partition_point(|(at, _)| *at < start);
+        let elapsed = batches.last().map_or(Duration::ZERO, |(last, _)| *last - start);
+        counted as f64 * BATCH as f64 / elapsed.as_secs_f64() / 1e6
+    }
+
     /// A record is read: at each batch's first one, the time since the one before.
     #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
     fn record(&self, number: u64) {
@@ -97,27 +122,35 @@ fn key_of(number: u64, keys: u64) -> u64 {
     (number % keys).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Runs the job for a time, or until it has read `count` records.
-fn run(
-    keys: u64,
-    count: Option<u64>,
-    time: Option<Duration>,
-    options: &JobOptions,
-) -> Result<(Arc<Measured>, Checkpoints)> {
+/// When a run is stopped.
+#[derive(Clone, Copy)]
+enum Until {
+    Time(Duration),
+    /// So many records have been read.
+    Records(u64),
+}
+
+/// Runs the job. Of one that has come to its end there would be nothing to resume: it is stopped.
+fn run(keys: u64, until: Until, options: &JobOptions) -> Result<(Arc<Measured>, Checkpoints)> {
     let measured = Arc::new(Measured::default());
     let stop = StopSignal::default();
-    if let Some(time) = time {
-        let stop = stop.clone();
-        #[expect(clippy::disallowed_methods, reason = "stops the job from outside")]
-        std::thread::spawn(move || {
-            std::thread::sleep(time);
-            stop.stop();
-        });
-    }
+    let (stopped, read) = (stop.clone(), measured.clone());
+    #[expect(clippy::disallowed_methods, reason = "stops the job from outside")]
+    std::thread::spawn(move || {
+        match until {
+            Until::Time(time) => std::thread::sleep(time),
+            Until::Records(records) => {
+                while read.records.load(Ordering::Relaxed) < records {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        }
+        stopped.stop();
+    });
     let checkpoints = Arc::new(Mutex::new(Vec::new()));
     let job = Job::new();
     let (read, given) = (measured.clone(), measured.clone());
-    let numbers = generator(count, move |number| {
+    let numbers = generator(None, move |number| {
         read.record(number);
         number
     });
@@ -140,6 +173,12 @@ fn run(
     let checkpoints =
         std::mem::take(&mut *checkpoints.lock().unwrap_or_else(PoisonError::into_inner));
     Ok((measured, checkpoints))
+}
+
+/// Sorts.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// One worker, with checkpoints into a directory if there is one.
@@ -171,8 +210,8 @@ fn pause(seconds: u64) -> Result<()> {
     let directory = scratch();
     for directory in [Some(directory.path()), None] {
         let options = options(directory, StateBackend::Memory);
-        let time = Some(Duration::from_secs(seconds));
-        let (measured, checkpoints) = run(1_000_000, None, time, &options)?;
+        let until = Until::Time(Duration::from_secs(seconds));
+        let (measured, checkpoints) = run(1_000_000, until, &options)?;
         let batches = measured.batches.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((start, _)) = batches.first() else { continue };
         let mut longest = Vec::<f64>::new();
@@ -201,7 +240,8 @@ fn pause(seconds: u64) -> Result<()> {
 /// Records a second with a checkpoint every second and with none, in turn, and how long a
 /// checkpoint takes from its start until it is durable.
 fn throughput(seconds: u64) -> Result<()> {
-    println!("| keys | state | million records/s | with checkpoints | lost | durable, median |");
+    println!("{PAIRS} pairs of runs of {seconds} s, medians; lost within a pair, and its range");
+    println!("| keys | state | million records/s | with checkpoints | lost | durable after |");
     println!("|---|---|---|---|---|---|");
     for (keys, state) in [
         (100_000, StateBackend::Memory),
@@ -209,46 +249,46 @@ fn throughput(seconds: u64) -> Result<()> {
         (100_000, StateBackend::RocksDb),
         (1_000_000, StateBackend::RocksDb),
     ] {
-        let (mut with, mut without, mut durable) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..3 {
+        let (mut speeds, mut lost, mut durable) =
+            ([Vec::new(), Vec::new()], Vec::new(), Vec::new());
+        for _ in 0..PAIRS {
             let directory = scratch();
-            for directory in [None, Some(directory.path())] {
-                let time = Some(Duration::from_secs(seconds));
-                let (measured, seen) = run(keys, None, time, &options(directory, state))?;
-                let speed = measured.records.load(Ordering::Relaxed) as f64 / seconds as f64 / 1e6;
-                match directory {
-                    None => without.push(speed),
-                    Some(_) => with.push(speed),
-                }
-                durable.extend(seen.into_iter().map(|(_, took)| took));
+            let mut pair = [0.0; 2];
+            for (which, directory) in [None, Some(directory.path())].into_iter().enumerate() {
+                let until = Until::Time(Duration::from_secs(seconds));
+                let (measured, seen) = run(keys, until, &options(directory, state))?;
+                pair[which] = measured.speed();
+                speeds[which].push(pair[which]);
+                durable.extend(seen.into_iter().map(|(_, took)| took.as_secs_f64() * 1e3));
             }
+            lost.push(100.0 * (1.0 - pair[1] / pair[0]));
         }
-        let best = |speeds: &[f64]| speeds.iter().copied().fold(0.0, f64::max);
-        let (without, with) = (best(&without), best(&with));
-        durable.sort_unstable();
         println!(
-            "| {keys} | {state:?} | {without:.2} | {with:.2} | {:.1} % | {:?} |",
-            100.0 * (1.0 - with / without),
-            durable.get(durable.len() / 2)
+            "| {keys} | {state:?} | {:.2} | {:.2} | {:.1} % ({:.1} to {:.1}) | {:.0} ms |",
+            median(&mut speeds[0]),
+            median(&mut speeds[1]),
+            median(&mut lost),
+            lost[0],
+            lost[lost.len() - 1],
+            median(&mut durable)
         );
     }
     Ok(())
 }
 
-/// The time from the start of a job with 2 GB of state to its first result.
+/// The time from the start of a job with 2 GB of state to its first result, and how fast it is in
+/// the seconds after.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn restore() -> Result<()> {
-    println!("| state | bytes of checkpoint | first result after |");
-    println!("|---|---|---|");
+    println!("| state | bytes of checkpoint | first result | million records in seconds 1, 2, … |");
+    println!("|---|---|---|---|");
     // An entry has 8 bytes of key and 57 of value, in blocks.
     let keys = 30_000_000;
     for state in [StateBackend::Memory, StateBackend::RocksDb] {
         let directory = scratch();
         let mut options = options(Some(directory.path()), state);
         options.checkpoint_interval = Some(Duration::from_secs(600));
-        // Of a job that has finished there is nothing to resume: a stop leaves one that has not.
-        let (measured, _) = run(keys, None, Some(Duration::from_secs(60)), &options)?;
-        let read = measured.records.load(Ordering::Relaxed);
+        run(keys, Until::Records(keys), &options)?;
         let files = std::fs::read_dir(directory.path().join("checkpoints/files"));
         let bytes: u64 = files
             .into_iter()
@@ -257,9 +297,11 @@ fn restore() -> Result<()> {
             .map(|metadata| metadata.len())
             .sum();
         let start = Instant::now();
-        let (measured, _) = run(keys, None, Some(Duration::from_secs(60)), &options)?;
+        let (measured, _) = run(keys, Until::Time(Duration::from_secs(30)), &options)?;
         let first = *measured.first_result.lock().unwrap_or_else(PoisonError::into_inner);
-        println!("| {state:?} ({read} records) | {bytes} | {:?} |", first.map(|at| at - start));
+        let first = first.map_or(f64::NAN, |at| (at - start).as_secs_f64());
+        let speeds: Vec<String> = measured.each_second(start).map(|v| format!("{v:.1}")).collect();
+        println!("| {state:?} | {bytes} | {first:.2} s | {} |", speeds.join(" "));
     }
     Ok(())
 }
@@ -274,7 +316,7 @@ fn memory() -> Result<()> {
         let mut options = options(Some(directory.path()), StateBackend::RocksDb);
         options.memory = Some(memory);
         let before = resident("VmRSS:");
-        run(keys, Some(keys + 1), None, &options)?;
+        run(keys, Until::Records(keys), &options)?;
         let most = resident("VmHWM:");
         let over = most.saturating_sub(before).saturating_sub(memory);
         let mib = |bytes: u64| format!("{} MiB", bytes >> 20);

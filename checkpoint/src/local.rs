@@ -251,10 +251,8 @@ impl Objects for Directory {
         self.disk.read(&self.path_of(key), offset, bytes)
     }
 
-    fn local_file(&self, key: &str) -> Result<Option<(LocalFile, Summary)>> {
-        let path = self.path_of(key);
-        let summary = self.summary_of(&path)?;
-        Ok(summary.map(|summary| (LocalFile::Path(path), summary)))
+    fn local_file(&self, key: &str) -> Result<Option<LocalFile>> {
+        Ok(self.size(key)?.map(|bytes| LocalFile::Path(self.path_of(key), bytes)))
     }
 
     fn size(&self, key: &str) -> Result<Option<u64>> {

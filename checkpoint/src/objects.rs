@@ -33,8 +33,8 @@ pub(crate) trait Objects: Send {
     /// `bytes` bytes from `offset` on, fewer if the object ends before; none if it does not exist.
     fn read_range(&self, key: &str, offset: u64, bytes: u64) -> Result<Option<Vec<u8>>>;
 
-    /// An object for reading piece by piece, and what is in it now; none if it does not exist.
-    fn local_file(&self, key: &str) -> Result<Option<(LocalFile, Summary)>>;
+    /// An object for reading piece by piece; none if it does not exist.
+    fn local_file(&self, key: &str) -> Result<Option<LocalFile>>;
 
     /// The length of an object; none if it does not exist.
     fn size(&self, key: &str) -> Result<Option<u64>>;
@@ -60,8 +60,8 @@ pub(crate) trait Objects: Send {
 
 /// An object for reading piece by piece.
 pub(crate) enum LocalFile {
-    /// A file of its own.
-    Path(PathBuf),
+    /// A file of its own, and its length.
+    Path(PathBuf, u64),
     /// There are no files here: the contents.
     Contents(Vec<u8>),
 }

@@ -192,12 +192,6 @@ impl<'a> Pieces<'a> {
     }
 }
 
-fn summary_of(path: &Path) -> Result<Summary> {
-    let mut pieces = Pieces::open(path)?;
-    while !pieces.next()?.is_empty() {}
-    Ok(pieces.summary())
-}
-
 impl Objects for Bucket {
     fn locate(&self, key: &str) -> PathBuf {
         if key.is_empty() { PathBuf::from(&self.url) } else { format!("{}/{key}", self.url).into() }
@@ -268,13 +262,13 @@ impl Objects for Bucket {
         }
     }
 
-    fn local_file(&self, key: &str) -> Result<Option<(LocalFile, Summary)>> {
+    fn local_file(&self, key: &str) -> Result<Option<LocalFile>> {
         let path = self.downloaded(key);
         if !path.exists() && self.download(key, &path)?.is_none() {
             return Ok(None);
         }
-        let summary = summary_of(&path)?;
-        Ok(Some((LocalFile::Path(path), summary)))
+        let length = fs::metadata(&path).map_err(|error| Error::io("read", &path, error))?.len();
+        Ok(Some(LocalFile::Path(path, length)))
     }
 
     fn size(&self, key: &str) -> Result<Option<u64>> {

@@ -256,8 +256,12 @@ impl Repository {
                 found.bytes, found.crc32, expected.bytes, expected.crc32, part.offset
             ),
         };
+        Err(self.damaged(part, detail))
+    }
+
+    fn damaged(&self, part: &PartFile, detail: String) -> Error {
         let path = self.objects.locate(&files::key_of(&part.name));
-        Err(Error::Damaged { id: self.checkpoint_of(&part.name), path, detail })
+        Error::Damaged { id: self.checkpoint_of(&part.name), path, detail }
     }
 
     /// Small parts that are not in a file yet are read from memory.
@@ -366,13 +370,17 @@ impl CheckpointStore for Repository {
         if !is_own_file {
             return self.read_checked(part).map(LocalPart::Bytes);
         }
-        let found = self.objects.local_file(&files::key_of(&part.name))?;
-        self.compare(part, found.as_ref().map(|(_, summary)| *summary))?;
-        Ok(match found {
-            Some((LocalFile::Path(path), _)) => LocalPart::File(path),
-            Some((LocalFile::Contents(bytes), _)) => LocalPart::Bytes(bytes),
-            None => LocalPart::Bytes(Vec::new()),
-        })
+        match self.objects.local_file(&files::key_of(&part.name))? {
+            Some(LocalFile::Path(path, bytes)) if bytes == part.bytes => Ok(LocalPart::File(path)),
+            Some(LocalFile::Path(_, bytes)) => {
+                Err(self.damaged(part, format!("has {bytes} bytes instead of {}", part.bytes)))
+            }
+            Some(LocalFile::Contents(bytes)) => {
+                self.compare(part, Some(Summary::of(&bytes)))?;
+                Ok(LocalPart::Bytes(bytes))
+            }
+            None => Err(self.damaged(part, "is missing".to_owned())),
+        }
     }
 
     fn mark_committed(&mut self, id: CheckpointId) -> Result<()> {

@@ -68,15 +68,16 @@ pub trait CheckpointStore: Send {
     fn read_part(&self, part: &PartFile) -> Result<Vec<u8>>;
 
     /// The same, for reading piece by piece: the path of a local file where there is one for this
-    /// part alone. It is checked, stays while a checkpoint needs it, and is not to be changed.
+    /// part alone. It stays while a checkpoint needs it, and is not to be changed. Of a file only
+    /// the length is checked: what is in parts of that size has checksums of its own.
     ///
     /// # Errors
     ///
-    /// They cannot be read or are damaged.
+    /// They cannot be read, or are found to be damaged.
     ///
     /// # Cost
     ///
-    /// Reads it once; an object store downloads it the first time.
+    /// Small parts are read; an object store downloads a large one the first time.
     fn local_part(&self, part: &PartFile) -> Result<LocalPart>;
 
     /// Notes that everything in a published manifest has been committed, so that a restart does not

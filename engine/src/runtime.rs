@@ -165,8 +165,9 @@ impl Backends {
                 .iter()
                 .map(|task| task.nodes.iter().filter(is_keyed).count() * task.parallelism)
                 .sum();
-            // Half for the tables, half for RocksDB's block cache and memtables.
-            let half = usize::try_from(config.memory / 2).unwrap_or(usize::MAX);
+            // For RocksDB's block cache and memtables, and for the tables and their changes.
+            let memory = usize::try_from(config.memory).unwrap_or(usize::MAX);
+            let for_rocks = memory / 8 * 3;
             let temporary = match work_directory {
                 Some(_) => None,
                 None => Some(temporary_directory(config.work_dir.as_deref())?),
@@ -179,9 +180,9 @@ impl Backends {
             return Ok(Backends {
                 kind: config.state,
                 rocks: Some(RocksBackends {
-                    shared: thalweg_state::RocksShared::new(half),
+                    shared: thalweg_state::RocksShared::new(for_rocks),
                     directory,
-                    memory_per_operator: half / count.max(1),
+                    memory_per_operator: (memory - for_rocks) / count.max(1),
                     _temporary: temporary,
                 }),
             });

@@ -12,15 +12,15 @@
 //!   a later checkpoint says.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointStore, InFlightPart, OperatorPart, Run, SubtaskAck, SubtaskId,
-    SubtaskSnapshot, part_name,
+    CheckpointId, CheckpointStore, InFlightPart, OperatorPart, PartFile, Run, SubtaskAck,
+    SubtaskId, SubtaskSnapshot, part_name,
 };
 use thalweg_state::{
-    ChangeStream, KeyGroupCount, KeyGroupRange, MergePlan, PortableWriter, RunMerge, RunSet,
+    ChangeStream, GatheredChanges, KeyGroupCount, KeyGroupRange, MergePlan, PortableWriter, RunMerge, RunSet,
     SnapshotPart, StreamItem,
 };
 
@@ -29,8 +29,8 @@ use crate::in_flight::InFlight;
 use crate::savepoint::open_run;
 use crate::subtask::Capture;
 
-/// Merged runs that may become longer than this go to a file, in bytes.
-const MERGE_IN_MEMORY: u64 = 8 << 20;
+/// Runs that may become longer than this are made in a file, in bytes.
+const RUN_IN_MEMORY: u64 = 8 << 20;
 
 /// A capture to be made durable.
 pub(crate) struct WriteRequest {
@@ -58,18 +58,33 @@ pub(crate) struct StateWriter {
     next: CheckpointId,
     count: KeyGroupCount,
     merging: Option<Merging>,
-    merges: u64,
+    work_directory: Option<PathBuf>,
+    /// How many files were made.
+    files: u64,
 }
 
 struct OperatorRuns {
     stream: Arc<ChangeStream>,
+    /// Changes that become the next run of their epoch.
+    gathered: BTreeMap<u64, GatheredChanges>,
+    /// Memory for changes that are gathered.
+    spare: GatheredChanges,
     /// Runs that the store does not have yet.
-    unwritten: VecDeque<(u64, Vec<u8>)>,
+    unwritten: VecDeque<(u64, MadeRun)>,
     runs: RunSet<Run>,
     /// The last epoch of which everything is written.
     complete: u64,
     /// The last epoch of which everything has been taken.
     taken: u64,
+    /// The last one that was taken whose changes are all of the state.
+    whole: u64,
+}
+
+/// A run that the store is to have.
+enum MadeRun {
+    Bytes(Vec<u8>),
+    /// A file in the work directory.
+    File(PathBuf),
 }
 
 struct Merging {
@@ -91,8 +106,16 @@ impl StateWriter {
             for run in source.restored {
                 runs.add(0, run.file.bytes, run);
             }
-            let (stream, unwritten) = (source.stream, VecDeque::new());
-            let operator = OperatorRuns { stream, unwritten, runs, complete: 0, taken: 0 };
+            let operator = OperatorRuns {
+                stream: source.stream,
+                gathered: BTreeMap::new(),
+                spare: GatheredChanges::default(),
+                unwritten: VecDeque::new(),
+                runs,
+                complete: 0,
+                taken: 0,
+                whole: 0,
+            };
             ((source.subtask, source.operator), operator)
         });
         StateWriter {
@@ -101,8 +124,14 @@ impl StateWriter {
             next: first,
             count,
             merging: None,
-            merges: 0,
+            work_directory: None,
+            files: 0,
         }
+    }
+
+    /// From now on long runs are made in files of this directory, and not in memory.
+    pub(crate) fn set_work_directory(&mut self, directory: Option<PathBuf>) {
+        self.work_directory = directory;
     }
 
     /// The streams, to be given a waker.
@@ -126,40 +155,55 @@ impl StateWriter {
         std::mem::take(&mut self.waiting).into_iter().map(|(request, _)| request)
     }
 
-    /// Makes a run of the next changes that there are; false if there are none.
+    /// Takes the next changes that there are, and makes a run of them if their epoch is complete or
+    /// they are many; false if there are none.
     ///
     /// # Cost
-    /// Sorts them, so it is not done while the store is locked.
+    /// Sorts and writes them, so it is not done while the store is locked.
     pub(crate) fn prepare(&mut self) -> Result<bool> {
+        let work = WorkFiles { directory: self.work_directory.as_deref(), count: self.count };
         for operator in self.operators.values_mut() {
-            while let Some(item) = operator.stream.take() {
-                match item {
-                    StreamItem::Changes(epoch, log) => {
-                        let run = log.into_run(self.count)?;
-                        operator.unwritten.extend(run.map(|bytes| (epoch, bytes)));
-                        return Ok(true);
+            let Some(item) = operator.stream.take() else { continue };
+            match item {
+                StreamItem::Changes(epoch, log) => {
+                    let spare = &mut operator.spare;
+                    let gathered =
+                        operator.gathered.entry(epoch).or_insert_with(|| std::mem::take(spare));
+                    gathered.add(log, &operator.stream);
+                    if gathered.byte_len() >= operator.stream.gathered_limit() {
+                        operator.make_run(epoch, &work, &mut self.files)?;
                     }
-                    StreamItem::Emptied(epoch) => {
-                        operator.unwritten.retain(|(of, _)| *of > epoch);
-                        operator.runs.empty(epoch);
+                }
+                StreamItem::Emptied(epoch) => {
+                    operator.gathered.retain(|of, _| *of > epoch);
+                    operator.unwritten.retain(|(of, _)| *of > epoch);
+                    operator.runs.empty(epoch);
+                }
+                StreamItem::Complete { epoch, is_whole } => {
+                    operator.make_run(epoch, &work, &mut self.files)?;
+                    operator.taken = epoch;
+                    if is_whole {
+                        operator.whole = epoch;
                     }
-                    StreamItem::Complete(epoch) => operator.taken = epoch,
                 }
             }
+            return Ok(true);
         }
         Ok(false)
     }
 
     /// Writes what was prepared.
     pub(crate) fn write(&mut self, store: &mut dyn CheckpointStore) -> Result<()> {
+        let key_groups = (0, self.count.get());
         for ((subtask, name), operator) in &mut self.operators {
-            while let Some((epoch, bytes)) = operator.unwritten.front() {
-                let file = store.write_part(self.next, &part_name(*subtask, name), bytes)?;
-                let run = Run { file, key_groups: (0, self.count.get()) };
-                operator.runs.add(*epoch, bytes.len() as u64, run);
+            while let Some((epoch, made)) = operator.unwritten.front() {
+                let file = made.give(self.next, &part_name(*subtask, name), store)?;
+                operator.runs.add(*epoch, file.bytes, Run { file, key_groups });
                 operator.unwritten.pop_front();
             }
             operator.complete = operator.taken;
+            // What is older than a whole state is of no use.
+            operator.runs.empty(operator.whole.saturating_sub(1));
         }
         self.waiting
             .iter_mut()
@@ -215,13 +259,8 @@ impl StateWriter {
             .iter()
             .map(|run| open_run(run, &store.local_part(&run.file)?))
             .collect::<Result<Vec<_>>>()?;
-        let directory = store.work_directory().filter(|_| plan.bytes > MERGE_IN_MEMORY);
-        let file = directory.map(|directory| directory.join(format!("merge-{}", self.merges)));
-        self.merges += 1;
-        let writer = match &file {
-            Some(path) => PortableWriter::to_file(self.count, path)?,
-            None => PortableWriter::new(self.count),
-        };
+        let work = WorkFiles { directory: self.work_directory.as_deref(), count: self.count };
+        let (writer, file) = work.open(plan.bytes, &mut self.files)?;
         let merge = RunMerge::new(&runs, plan.lies_over_nothing, writer)?;
         Ok(Some(Merging { place, plan, merge, file }))
     }
@@ -230,16 +269,67 @@ impl StateWriter {
         let Some(Merging { place, plan, merge, file }) = self.merging.take() else { return Ok(()) };
         let Some(operator) = self.operators.get_mut(&place) else { return Ok(()) };
         let name = part_name(place.0, &place.1);
-        let merged = match (merge.finish()?, file) {
-            (None, _) => None,
-            (Some(_), Some(path)) => Some(store.adopt_file(self.next, &name, &path)?),
-            (Some(bytes), None) => Some(store.write_part(self.next, &name, &bytes)?),
-        };
+        let made = merge.finish()?.map(|bytes| MadeRun::of(bytes, file));
+        let merged = made.map(|made| made.give(self.next, &name, store)).transpose()?;
         let key_groups = (0, self.count.get());
         let merged = merged.map(|file| (file.bytes, Run { file, key_groups }));
         // If the state has become empty meanwhile, the file goes as one that nobody names.
         operator.runs.replace(&plan, merged);
         Ok(())
+    }
+}
+
+impl OperatorRuns {
+    /// Makes a run of what was gathered of an epoch.
+    fn make_run(&mut self, epoch: u64, work: &WorkFiles<'_>, files: &mut u64) -> Result<()> {
+        let Some(mut gathered) = self.gathered.remove(&epoch).filter(|all| !all.is_empty()) else {
+            return Ok(());
+        };
+        let (mut writer, file) = work.open(gathered.byte_len() as u64, files)?;
+        gathered.write(&mut writer, &self.stream)?;
+        self.unwritten.push_back((epoch, MadeRun::of(writer.finish()?, file)));
+        self.spare = gathered;
+        Ok(())
+    }
+}
+
+/// Where runs are made.
+struct WorkFiles<'a> {
+    directory: Option<&'a Path>,
+    count: KeyGroupCount,
+}
+
+impl WorkFiles<'_> {
+    /// A writer of about so many bytes, into a file if they are many.
+    fn open(&self, bytes: u64, files: &mut u64) -> Result<(PortableWriter, Option<PathBuf>)> {
+        let Some(directory) = self.directory.filter(|_| bytes > RUN_IN_MEMORY) else {
+            return Ok((PortableWriter::new(self.count), None));
+        };
+        let path = directory.join(format!("run-{files}"));
+        *files += 1;
+        // What an attempt before this one has left there is of no use. If it cannot be deleted the
+        // file cannot be made, which is an error.
+        let _ = std::fs::remove_file(&path);
+        Ok((PortableWriter::to_file(self.count, &path)?, Some(path)))
+    }
+}
+
+impl MadeRun {
+    /// What a writer has given at its end.
+    fn of(bytes: Vec<u8>, file: Option<PathBuf>) -> Self {
+        file.map_or(MadeRun::Bytes(bytes), MadeRun::File)
+    }
+
+    fn give(
+        &self,
+        id: CheckpointId,
+        name: &str,
+        store: &mut dyn CheckpointStore,
+    ) -> Result<PartFile> {
+        Ok(match self {
+            MadeRun::Bytes(bytes) => store.write_part(id, name, bytes)?,
+            MadeRun::File(path) => store.adopt_file(id, name, path)?,
+        })
     }
 }
 

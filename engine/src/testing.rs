@@ -18,8 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use thalweg_checkpoint::CheckpointId;
 use thalweg_state::{
-    BackendConfig, ChangeStream, KeyGroup, KeyGroupCount, KeyGroupRange, LimitedRun,
-    PortableReader, PortableWriter, RestoreSource, RunMerge, SnapshotPart, StreamItem, subtask_of,
+    BackendConfig, ChangeStream, GatheredChanges, KeyGroup, KeyGroupCount, KeyGroupRange,
+    LimitedRun, PortableReader, PortableWriter, RestoreSource, RunMerge, SnapshotPart, StreamItem,
+    subtask_of,
 };
 
 use crate::batch::{Batch, RecordId};
@@ -535,12 +536,14 @@ pub fn take_runs(stream: &ChangeStream, epoch: u64, runs: &mut Vec<LimitedRun>) 
     while let Some(item) = stream.take() {
         match item {
             StreamItem::Changes(_, log) => {
-                if let Some(bytes) = log.into_run(count)? {
+                let mut gathered = GatheredChanges::default();
+                gathered.add(log, stream);
+                if let Some(bytes) = gathered.into_run(count, stream)? {
                     runs.push((PortableReader::of_bytes(&bytes)?, all));
                 }
             }
             StreamItem::Emptied(_) => runs.clear(),
-            StreamItem::Complete(epoch) => complete = epoch,
+            StreamItem::Complete { epoch, .. } => complete = epoch,
         }
     }
     if complete < epoch {

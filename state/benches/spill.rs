@@ -75,7 +75,8 @@ fn table(directory: &std::path::Path, keys: &[u64]) -> f64 {
     let count = KeyGroupCount::default();
     let config = BackendConfig::RocksDb {
         directory: directory.join("table"),
-        memory_bytes: 1_000_000 * ENTRY_BYTES,
+        // A fifth is for changes.
+        memory_bytes: 1_000_000 * ENTRY_BYTES / 4 * 5,
         shared: RocksShared::new(CACHE_BYTES),
     };
     let mut state = OperatorState::open(config, KeyGroupRange::all(count), count)

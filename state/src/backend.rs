@@ -18,7 +18,7 @@ pub enum BackendConfig {
         /// A directory for this operator in this subtask alone: what an earlier run left in it is
         /// deleted.
         directory: PathBuf,
-        /// The budget of the operator's tables, in bytes.
+        /// What the operator's tables, and their changes on the way to runs, may take, in bytes.
         memory_bytes: usize,
         /// RocksDB's own memory, shared by the process.
         shared: RocksShared,

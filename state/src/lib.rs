@@ -46,7 +46,7 @@ mod testing;
 
 pub use backend::BackendConfig;
 pub use base::RestoredRuns;
-pub use changes::{ChangeLog, ChangeStream, StreamItem};
+pub use changes::{ChangeLog, ChangeStream, GatheredChanges, StreamItem};
 pub use codec::CodecError;
 pub use data::{Data, Element, Key};
 pub use error::{Result, StateError};

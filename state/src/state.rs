@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::backend::BackendConfig;
 use crate::base::RestoredRuns;
 use crate::budget::{Budget, Share};
-use crate::changes::{ChangeStream, Changes};
+use crate::changes::{ChangeStream, Changes, LogLimits};
 use crate::data::{Data, Key};
 use crate::error::Result;
 use crate::hash::hash_part;
@@ -39,6 +39,9 @@ pub struct OperatorState {
     /// With so many bytes to restore, tables are left in runs.
     leave_from: u64,
 }
+
+/// One part of so many of the memory is for changes on their way to runs.
+const LOGS_SHARE: usize = 5;
 
 /// State of this many bytes is read before its operator begins to work.
 const LEAVE_FROM: u64 = 32 << 20;
@@ -78,15 +81,23 @@ impl OperatorState {
         }
     }
 
-    /// State over any store, with the bytes its tables may hold in memory.
+    /// State over any store, with the bytes that its tables and their changes on the way to runs
+    /// may take.
     pub(crate) fn with_store(
         store: Option<(Arc<dyn SpillStore>, usize)>,
         range: KeyGroupRange,
         count: KeyGroupCount,
     ) -> Self {
-        let (store, budget) =
-            store.map(|(store, memory_bytes)| (store, Arc::new(Budget::new(memory_bytes)))).unzip();
-        let changes = Some(Changes::new(range));
+        let limits = store.as_ref().map_or(LogLimits::UNBOUNDED, |(_, memory_bytes)| {
+            LogLimits::within(memory_bytes / LOGS_SHARE)
+        });
+        let (store, budget) = store
+            .map(|(store, memory_bytes)| {
+                let for_tables = memory_bytes - memory_bytes / LOGS_SHARE;
+                (store, Arc::new(Budget::new(for_tables)))
+            })
+            .unzip();
+        let changes = Some(Changes::new(range, limits));
         let (tables, leave_from) = (BTreeMap::new(), LEAVE_FROM);
         OperatorState { range, count, store, budget, tables, changes, leave_from }
     }
@@ -165,7 +176,7 @@ impl OperatorState {
         match &self.changes {
             None => SnapshotPart::Stateless,
             Some(changes) => {
-                SnapshotPart::Epoch(changes.end_epoch(snapshot.tables, snapshot.entries == 0))
+                SnapshotPart::Epoch(changes.end_epoch(snapshot.tables, snapshot.entries))
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::backend::BackendConfig;
 use crate::buffer::EntryBuffer;
-use crate::changes::StreamItem;
+use crate::changes::{GatheredChanges, StreamItem};
 use crate::error::Result;
 use crate::key_group::{KeyGroupCount, KeyGroupRange};
 use crate::portable::{PortableReader, PortableWriter};
@@ -115,14 +115,21 @@ impl Writer {
         while let Some(item) = stream.take() {
             match item {
                 StreamItem::Changes(epoch, log) => {
-                    if let Some(bytes) = log.into_run(count).expect("encodes") {
+                    let mut gathered = GatheredChanges::default();
+                    gathered.add(log, &stream);
+                    if let Some(bytes) = gathered.into_run(count, &stream).expect("encodes") {
                         let run = PortableReader::of_bytes(&bytes).expect("opens");
                         let all = KeyGroupRange::all(count);
                         self.runs.add(epoch, bytes.len() as u64, (run, all));
                     }
                 }
                 StreamItem::Emptied(epoch) => self.runs.empty(epoch),
-                StreamItem::Complete(epoch) => self.complete = epoch,
+                StreamItem::Complete { epoch, is_whole } => {
+                    self.complete = epoch;
+                    if is_whole {
+                        self.runs.empty(epoch - 1);
+                    }
+                }
             }
         }
         if self.never_merges {

@@ -79,12 +79,8 @@ impl Objects for Map {
         Ok(Some(all[start..start + length].to_vec()))
     }
 
-    fn local_file(&self, key: &str) -> Result<Option<(LocalFile, Summary)>> {
-        let bytes = self.read(key)?;
-        Ok(bytes.map(|bytes| {
-            let summary = Summary::of(&bytes);
-            (LocalFile::Contents(bytes), summary)
-        }))
+    fn local_file(&self, key: &str) -> Result<Option<LocalFile>> {
+        Ok(self.read(key)?.map(LocalFile::Contents))
     }
 
     fn size(&self, key: &str) -> Result<Option<u64>> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::changes::ChangeLog;
+use crate::changes::{ChangeLog, ChangeStream, GatheredChanges, LogLimits};
 use crate::error::Result;
 use crate::key_group::KeyGroup;
 use crate::state_key::Namespace;
@@ -143,7 +143,10 @@ fn a_log_is_read_as_it_was_written() -> Result<()> {
         });
         log.push(space, KeyGroup::new(3), put_key, put_value)?;
     }
-    let run = log.into_run(count())?.expect("has changes");
+    let mut gathered = GatheredChanges::default();
+    let stream = ChangeStream::new(LogLimits::UNBOUNDED);
+    gathered.add(log, &stream);
+    let run = gathered.into_run(count(), &stream)?.expect("has changes");
     let mut found = Vec::new();
     PortableReader::of_bytes(&run)?.for_each(all(), &mut |key, value| {
         found.push((key.key.to_owned(), value.map(<[u8]>::to_owned)));

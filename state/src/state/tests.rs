@@ -228,6 +228,42 @@ fn a_snapshot_holds_what_has_changed_and_no_more() {
 }
 
 #[test]
+fn a_state_that_has_changed_as_a_whole_needs_no_run_before() {
+    for backend in BACKENDS {
+        let mut task = subtasks(backend, 1).remove(0);
+        // Not so many that memory is relieved.
+        let keys: Vec<String> = (0..9).map(|key| format!("key {key}")).collect();
+        let update = |task: &mut Subtask, key: &String| {
+            task.plain.update(hash(key), key, Vec::new, |list| list.push(1)).expect("updates");
+        };
+        for _ in 0..3 {
+            keys.iter().for_each(|key| update(&mut task, key));
+            assert_eq!(task.snapshot().runs().len(), 1, "{backend}");
+        }
+        // As many entries are logged as there are, but one of them twice, or one that is gone.
+        let (skipped, others) = keys.split_first().expect("nine");
+        others.iter().for_each(|key| update(&mut task, key));
+        if *backend == "memory" {
+            task.plain.remove(hash(&keys[3]), &keys[3]).expect("removes");
+        } else {
+            task.plain.evict(9).expect("evicts");
+            update(&mut task, &keys[3]);
+        }
+        let part = task.freeze();
+        task.sweep(0);
+        update(&mut task, skipped);
+        task.sweep(usize::MAX);
+        let found = task.writer.snapshot(part);
+        let mut restored = subtasks("memory", 1).remove(0);
+        restored.restore(&[found]).expect("restores");
+        let contents = restored.contents();
+        assert_eq!(contents[&(None, skipped.clone())].len(), 3, "{backend}");
+        let gone = usize::from(*backend == "memory");
+        assert_eq!(contents.len(), 9 - gone, "{backend}");
+    }
+}
+
+#[test]
 fn state_without_entries_has_no_runs() {
     for backend in BACKENDS {
         let mut task = subtasks(backend, 1).remove(0);

@@ -216,7 +216,7 @@ impl Objects for InTurn {
         self.map.read_range(key, offset, bytes)
     }
 
-    fn local_file(&self, key: &str) -> Result<Option<(LocalFile, Summary)>> {
+    fn local_file(&self, key: &str) -> Result<Option<LocalFile>> {
         self.map.local_file(key)
     }
 
