@@ -77,7 +77,7 @@ struct OperatorRuns {
     /// The last epoch of which everything has been taken.
     taken: u64,
     /// The last one that was taken whose changes are all of the state.
-    whole: u64,
+    whole: Option<u64>,
 }
 
 /// A run that the store is to have.
@@ -114,7 +114,7 @@ impl StateWriter {
                 runs,
                 complete: 0,
                 taken: 0,
-                whole: 0,
+                whole: None,
             };
             ((source.subtask, source.operator), operator)
         });
@@ -183,7 +183,7 @@ impl StateWriter {
                     operator.make_run(epoch, &work, &mut self.files)?;
                     operator.taken = epoch;
                     if is_whole {
-                        operator.whole = epoch;
+                        operator.whole = Some(epoch);
                     }
                 }
             }
@@ -203,7 +203,9 @@ impl StateWriter {
             }
             operator.complete = operator.taken;
             // What is older than a whole state is of no use.
-            operator.runs.empty(operator.whole.saturating_sub(1));
+            if let Some(whole) = operator.whole.take() {
+                operator.runs.empty(whole - 1);
+            }
         }
         self.waiting
             .iter_mut()
