@@ -1,6 +1,7 @@
 //! What checkpoints cost a running job, and how large state behaves: a table for each question.
 //!
-//! `cargo bench --bench checkpoints -- pause|throughput|restore|memory [SECONDS]`
+//! `cargo bench --bench checkpoints -- pause|throughput [SECONDS]`, `-- restore`,
+//! `-- memory [MEBIBYTES]`
 //!
 //! The job counts keys in turn, in 64 bytes of state each: `pause` and `throughput` change every
 //! key between two checkpoints.
@@ -12,6 +13,9 @@ use std::time::{Duration, Instant};
 
 use thalweg::prelude::*;
 use thalweg::{JobOptions, Result, StateBackend, StopSignal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Records of a batch.
 const BATCH: u64 = 1_024;
@@ -27,7 +31,7 @@ fn main() -> Result<()> {
         Some("pause") => pause(seconds.unwrap_or(110)),
         Some("throughput") => throughput(seconds.unwrap_or(15)),
         Some("restore") => restore(),
-        Some("memory") => memory(),
+        Some("memory") => memory(seconds),
         _ => {
             eprintln!("error: give one of pause, throughput, restore, memory");
             Ok(())
@@ -306,22 +310,29 @@ fn restore() -> Result<()> {
     Ok(())
 }
 
-/// Resident memory while state grows to ten times `--memory`.
-fn memory() -> Result<()> {
-    println!("| --memory | keys | resident before | at most | over --memory |");
-    println!("|---|---|---|---|---|");
-    for memory in [64_u64 << 20, 256 << 20] {
-        let keys = memory * 10 / 64;
-        let directory = scratch();
-        let mut options = options(Some(directory.path()), StateBackend::RocksDb);
-        options.memory = Some(memory);
-        let before = resident("VmRSS:");
-        run(keys, Until::Records(keys), &options)?;
-        let most = resident("VmHWM:");
-        let over = most.saturating_sub(before).saturating_sub(memory);
-        let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
-        println!("| {} | {keys} | {} | {} | {} |", mib(memory), mib(before), mib(most), mib(over));
-    }
+/// Resident memory while state grows to ten times `--memory`, each in a process of its own.
+fn memory(mebibytes: Option<u64>) -> Result<()> {
+    let Some(mebibytes) = mebibytes else {
+        println!("| --memory | keys | resident before | at most | over --memory |");
+        println!("|---|---|---|---|---|");
+        let program = std::env::current_exe().expect("has a path");
+        for mebibytes in ["64", "128", "256"] {
+            let ran = std::process::Command::new(&program).args(["memory", mebibytes]).status();
+            assert!(ran.expect("starts").success());
+        }
+        return Ok(());
+    };
+    let memory = mebibytes << 20;
+    let keys = memory * 10 / 64;
+    let directory = scratch();
+    let mut options = options(Some(directory.path()), StateBackend::RocksDb);
+    options.memory = Some(memory);
+    let before = resident("VmRSS:");
+    run(keys, Until::Records(keys), &options)?;
+    let most = resident("VmHWM:");
+    let over = (most.saturating_sub(before)).saturating_sub(memory);
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    println!("| {} | {keys} | {} | {} | {} |", mib(memory), mib(before), mib(most), mib(over));
     Ok(())
 }
 

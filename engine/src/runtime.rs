@@ -165,9 +165,12 @@ impl Backends {
                 .iter()
                 .map(|task| task.nodes.iter().filter(is_keyed).count() * task.parallelism)
                 .sum();
-            // For RocksDB's block cache and memtables, and for the tables and their changes.
+            // For RocksDB's block cache and memtables, and for the tables and their changes. A
+            // quarter is left: what compactions, runs being written and the allocators' gaps take
+            // grows with the rest.
             let memory = usize::try_from(config.memory).unwrap_or(usize::MAX);
-            let for_rocks = memory / 8 * 3;
+            let for_rocks = memory / 4;
+            let for_operators = memory / 2;
             let temporary = match work_directory {
                 Some(_) => None,
                 None => Some(temporary_directory(config.work_dir.as_deref())?),
@@ -182,7 +185,7 @@ impl Backends {
                 rocks: Some(RocksBackends {
                     shared: thalweg_state::RocksShared::new(for_rocks),
                     directory,
-                    memory_per_operator: (memory - for_rocks) / count.max(1),
+                    memory_per_operator: for_operators / count.max(1),
                     _temporary: temporary,
                 }),
             });

@@ -30,7 +30,7 @@ use crate::savepoint::open_run;
 use crate::subtask::Capture;
 
 /// Runs that may become longer than this are made in a file, in bytes.
-const RUN_IN_MEMORY: u64 = 8 << 20;
+const RUN_IN_MEMORY: u64 = 1 << 20;
 
 /// A capture to be made durable.
 pub(crate) struct WriteRequest {

@@ -37,6 +37,11 @@ impl Share {
         Share { budget, reported_bytes: 0 }
     }
 
+    /// What all tables together may hold.
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.budget.limit_bytes
+    }
+
     /// Whether there is hardly any room left.
     pub(crate) fn is_nearly_full(&self) -> bool {
         let limit = self.budget.limit_bytes;

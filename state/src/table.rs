@@ -438,6 +438,9 @@ impl<K: Key, V: Data> Table<K, V> {
         if self.index.is_full() {
             self.index.rebuild(self.entries.iter().map(|entry| entry.hash));
         }
+        if position == self.entries.capacity() {
+            self.reserve();
+        }
         self.index.insert(entry.hash, position);
         self.entries.push(entry);
         Ok(position)

@@ -29,6 +29,9 @@ const LOADS_PER_ENTRY: usize = 32;
 /// No more entries are taken over from runs at once.
 const MOST_LOADS: usize = 8_192;
 
+/// A table with more than one entry out of so many of its budget gets room for all.
+const PART_BEFORE_ALL: usize = 16;
+
 /// Restoring relieves the memory after this many entries.
 const RELIEVE_INTERVAL: usize = 1_024;
 
@@ -63,6 +66,20 @@ impl<K: Key, V: Data> Table<K, V> {
             share.report(bytes);
         }
         Ok(())
+    }
+
+    /// Makes room for more entries. Where there is a budget, a table that has taken a part of it
+    /// gets room for all of it: room that is not used costs nothing, and growing step by step would
+    /// take the old and the new room together, beyond the budget.
+    #[cold]
+    pub(super) fn reserve(&mut self) {
+        let len = self.entries.len();
+        let most = self.share.as_ref().map_or(0, |share| share.limit_bytes() / self.entry_bytes());
+        if most > len && len > most / PART_BEFORE_ALL {
+            self.entries.reserve_exact(most - len);
+        } else {
+            self.entries.reserve(1);
+        }
     }
 
     /// Moves `count` entries to the store, those first that were not used for the longest; nothing
