@@ -73,7 +73,9 @@ pub struct JobOptions {
     pub poison_after: Option<u32>,
     /// Where state is kept.
     pub state: StateBackend,
-    /// Bytes that state may take in memory before it goes to RocksDB. Default: 256 MiB.
+    /// Bytes that state may take in memory before it goes to RocksDB: for tables, their changes on
+    /// the way to checkpoints, RocksDB's cache and buffers. The process itself takes about 50 MiB
+    /// more, however large state becomes. Default: 256 MiB.
     pub memory: Option<u64>,
     /// The number of key groups, fixed for a job's life. Default: 128.
     pub key_groups: Option<u16>,

@@ -20,8 +20,8 @@ use thalweg_checkpoint::{
     SubtaskId, SubtaskSnapshot, part_name,
 };
 use thalweg_state::{
-    ChangeStream, GatheredChanges, KeyGroupCount, KeyGroupRange, MergePlan, PortableWriter, RunMerge, RunSet,
-    SnapshotPart, StreamItem,
+    ChangeStream, GatheredChanges, KeyGroupCount, KeyGroupRange, MergePlan, PortableWriter,
+    RunMerge, RunSet, SnapshotPart, StreamItem,
 };
 
 use crate::error::Result;
