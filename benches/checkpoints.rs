@@ -284,7 +284,7 @@ fn throughput(seconds: u64) -> Result<()> {
 /// the seconds after.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn restore() -> Result<()> {
-    println!("| state | bytes of checkpoint | first result | million records in seconds 1, 2, … |");
+    println!("| state | bytes | first result | million records in seconds 1, 2, … |");
     println!("|---|---|---|---|");
     // An entry has 8 bytes of key and, when it has changed some times, up to 60 of value.
     let keys = 30_000_000;

@@ -17,7 +17,7 @@
 //! 3. A footer frame: number of entries (8), number of key groups with entries (4), and for each
 //!    of these its number (2), the offsets of its first block and of its index (8 each), and its
 //!    number of entries (8); number of drops (4), and for each of these the first key group and the
-//!    one past the last (2 each), the table (2), 1 if one namespace is dropped and 0 if all are (1),
+//!    one past the last (2 each), the table (2), 1 if one namespace is dropped, 0 if all are (1),
 //!    the namespace (twice 8); number of spaces (4), which are the namespaces of tables that have
 //!    entries, and for each of these the table (2), the namespace (twice 8), the number of entries
 //!    (8).
@@ -30,6 +30,7 @@
 //! * I2 Every byte is covered by a checksum, or checked against its only valid value.
 //! * I3 A drop is about runs below only: the entries of its own run are not touched by it.
 
+mod footer;
 mod index;
 mod lookup;
 mod reader;

@@ -6,8 +6,8 @@
 //!
 //! # Invariants
 //! * I1 An entry in memory is the truth for its key; the store may hold an older value of it.
-//! * I2 `stored` counts the entries in the store, `spilled` those only there. With `spilled` = 0 the
-//!   store is not read.
+//! * I2 `stored` counts the entries in the store, `spilled` those only there. With `spilled` = 0
+//!   the store is not read.
 //! * I3 An entry that is not `STORED` has no value in the store.
 //! * I4 The hash given with a key is [`hash_key`](crate::hash_key) of it; in a table of parts,
 //!   [`hash_part`](crate::hash_part).

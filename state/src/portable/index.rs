@@ -3,8 +3,8 @@
 //! # Format
 //! A frame with, for each block: bytes that its first key shares with that of the block before, the
 //! number of further bytes, the block's length with its header, the bytes of its filter (numbers of
-//! variable length); the further bytes; the filter. The filter is a Bloom filter (Bloom, 1970) whose
-//! bits are found by double hashing (Kirsch and Mitzenmacher, 2006) of the state key's XXH3.
+//! variable length); the further bytes; the filter. That is a Bloom filter (Bloom, 1970) whose bits
+//! are found by double hashing (Kirsch and Mitzenmacher, 2006) of the state key's XXH3.
 
 use xxhash_rust::xxh3::xxh3_64;
 

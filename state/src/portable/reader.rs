@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::footer::Footer;
 use super::index::{BlockIndex, WORTH_AN_INDEX};
 use super::{
     BLOCK_HEADER_BYTES, Dropped, END, FIRST_VERSION, GroupIndex, HEADER_BYTES, PORTABLE_VERSION,
@@ -15,23 +16,13 @@ use crate::codec::{FRAME_HEADER_BYTES, FrameKind, unframe_kind};
 use crate::error::{Result, StateError};
 use crate::hash::HASH_VERSION;
 use crate::key_group::{KeyGroup, KeyGroupCount, KeyGroupRange};
-use crate::state_key::{Namespace, PREFIX_BYTES, StateKey, TableId};
+use crate::state_key::{PREFIX_BYTES, StateKey};
 
 /// The bytes of the file before its blocks.
-const BLOCKS_START: usize = FRAME_HEADER_BYTES + HEADER_BYTES;
+pub(super) const BLOCKS_START: usize = FRAME_HEADER_BYTES + HEADER_BYTES;
 
 /// The bytes of the file after its footer.
 const TRAILER_BYTES: usize = 8;
-
-/// The bytes of one key group in the footer, and in that of the first version.
-const GROUP_BYTES: usize = 26;
-const FIRST_GROUP_BYTES: usize = 18;
-
-/// The bytes of a space in the footer.
-const SPACE_BYTES: usize = 26;
-
-/// The bytes of a drop in the footer.
-const DROP_BYTES: usize = 23;
 
 /// Reads a file in the portable format; a pass holds one block in memory at a time.
 #[derive(Clone, Debug)]
@@ -333,103 +324,6 @@ fn read_header(bytes: &[u8]) -> Result<(u16, KeyGroupCount)> {
     Ok((version, KeyGroupCount::try_from(count).map_err(damaged)?))
 }
 
-/// What the footer says: the number of entries, the key groups in ascending order, the drops, and
-/// the spaces, of which the first version says nothing.
-struct Footer {
-    entries: u64,
-    groups: Vec<GroupIndex>,
-    drops: Vec<Dropped>,
-    spaces: Vec<Space>,
-}
-
-impl Footer {
-    fn read(
-        bytes: &[u8],
-        blocks_end: u64,
-        (version, count): (u16, KeyGroupCount),
-    ) -> Result<Footer> {
-        let damaged = |detail: &str| StateError::corrupt(blocks_end, detail);
-        let footer = unframe_kind(FrameKind::PORTABLE_FOOTER, bytes)
-            .map_err(|error| damaged(&error.to_string()))?;
-        let mut fields = Fields { bytes: footer, offset: blocks_end };
-        let entries = u64::from_le_bytes(fields.take()?);
-        let is_first = version == FIRST_VERSION;
-        let bytes = if is_first { FIRST_GROUP_BYTES } else { GROUP_BYTES };
-        let group_count = fields.count(bytes)?;
-        let mut groups = Vec::with_capacity(group_count);
-        for _ in 0..group_count {
-            groups.push(read_group(&mut fields, is_first)?);
-        }
-        close_groups(&mut groups, blocks_end, is_first);
-        if !are_in_order(&groups, blocks_end, count) {
-            return Err(damaged("footer's key groups are not in order"));
-        }
-        let sum = groups.iter().try_fold(0_u64, |sum, index| sum.checked_add(index.entries));
-        let has_gap = groups.is_empty() && blocks_end != BLOCKS_START as u64;
-        if sum != Some(entries) || has_gap {
-            return Err(damaged("footer's key groups do not add up"));
-        }
-        let drop_count = fields.count(DROP_BYTES)?;
-        let drops = (0..drop_count).map(|_| read_drop(&mut fields)).collect::<Result<_>>()?;
-        let space_count = if is_first { 0 } else { fields.count(SPACE_BYTES)? };
-        let spaces = (0..space_count).map(|_| read_space(&mut fields)).collect::<Result<_>>()?;
-        match fields.bytes.is_empty() {
-            true => Ok(Footer { entries, groups, drops, spaces }),
-            false => Err(damaged("footer is longer than it says")),
-        }
-    }
-}
-
-fn read_group(fields: &mut Fields<'_>, is_first_version: bool) -> Result<GroupIndex> {
-    let group = u16::from_le_bytes(fields.take()?);
-    let offset = u64::from_le_bytes(fields.take()?);
-    let end = if is_first_version { 0 } else { u64::from_le_bytes(fields.take()?) };
-    Ok(GroupIndex { group, offset, end, next: 0, entries: u64::from_le_bytes(fields.take()?) })
-}
-
-/// Fills in where key groups end; in the first version there is nothing behind their blocks.
-fn close_groups(groups: &mut [GroupIndex], blocks_end: u64, is_first_version: bool) {
-    let mut next = blocks_end;
-    for index in groups.iter_mut().rev() {
-        index.next = next;
-        if is_first_version {
-            index.end = next;
-        }
-        next = index.offset;
-    }
-}
-
-/// Whether key groups ascend and lie one behind the other.
-fn are_in_order(groups: &[GroupIndex], blocks_end: u64, count: KeyGroupCount) -> bool {
-    let (mut least, mut at) = (0, BLOCKS_START as u64);
-    groups.iter().all(|index| {
-        let is_next = index.group >= least && index.offset == at;
-        (least, at) = (index.group.saturating_add(1), index.next);
-        let is_ordered = index.offset < index.end && index.end <= index.next;
-        is_next && is_ordered && index.next <= blocks_end && index.group < count.get()
-    })
-}
-
-fn read_space(fields: &mut Fields<'_>) -> Result<Space> {
-    let table = TableId(u16::from_le_bytes(fields.take()?));
-    let start = i64::from_le_bytes(fields.take()?);
-    let namespace = Namespace(start, i64::from_le_bytes(fields.take()?));
-    Ok(Space { table, namespace, entries: u64::from_le_bytes(fields.take()?) })
-}
-
-fn read_drop(fields: &mut Fields<'_>) -> Result<Dropped> {
-    let mut number = || fields.take().map(u16::from_le_bytes);
-    let (key_groups, table) = ((number()?, number()?), TableId(number()?));
-    let [has_namespace] = fields.take()?;
-    let start = i64::from_le_bytes(fields.take()?);
-    let namespace = Namespace(start, i64::from_le_bytes(fields.take()?));
-    match has_namespace {
-        0 => Ok(Dropped { key_groups, table, namespace: None }),
-        1 => Ok(Dropped { key_groups, table, namespace: Some(namespace) }),
-        _ => Err(fields.damaged("footer has a drop that is not understood")),
-    }
-}
-
 /// A pass over entries, one after the other.
 pub(crate) struct Cursor {
     input: Input,
@@ -621,11 +515,11 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn damaged(&self, detail: &str) -> StateError {
+    pub(super) fn damaged(&self, detail: &str) -> StateError {
         StateError::corrupt(self.offset, detail)
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
+    pub(super) fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
         let (field, rest) =
             self.bytes.split_first_chunk().ok_or_else(|| self.damaged("field is cut off"))?;
         self.bytes = rest;
@@ -633,7 +527,7 @@ impl<'a> Fields<'a> {
     }
 
     /// How many parts of this length follow.
-    fn count(&mut self, bytes: usize) -> Result<usize> {
+    pub(super) fn count(&mut self, bytes: usize) -> Result<usize> {
         let count = u32::from_le_bytes(self.take()?) as usize;
         match count.checked_mul(bytes).is_some_and(|bytes| bytes <= self.bytes.len()) {
             true => Ok(count),
