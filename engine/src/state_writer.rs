@@ -58,6 +58,7 @@ pub(crate) struct StateWriter {
     next: CheckpointId,
     count: KeyGroupCount,
     merging: Option<Merging>,
+    /// Where long runs are made; in memory if there is none.
     work_directory: Option<PathBuf>,
     /// How many files were made.
     files: u64,
@@ -100,6 +101,7 @@ impl StateWriter {
         sources: Vec<StateSource>,
         first: CheckpointId,
         count: KeyGroupCount,
+        work_directory: Option<PathBuf>,
     ) -> Self {
         let operators = sources.into_iter().map(|source| {
             let mut runs = RunSet::default();
@@ -124,14 +126,9 @@ impl StateWriter {
             next: first,
             count,
             merging: None,
-            work_directory: None,
+            work_directory,
             files: 0,
         }
-    }
-
-    /// From now on long runs are made in files of this directory, and not in memory.
-    pub(crate) fn set_work_directory(&mut self, directory: Option<PathBuf>) {
-        self.work_directory = directory;
     }
 
     /// The streams, to be given a waker.

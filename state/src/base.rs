@@ -10,7 +10,7 @@
 //!   base says nothing of it any more.
 //! * I3 Runs are only read: what the table changes is logged over them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Result;
@@ -38,7 +38,7 @@ impl RestoredRuns {
     /// The namespaces of a table that may have entries of these key groups, sorted, and about how
     /// many.
     pub(crate) fn spaces(&self, table: TableId, range: KeyGroupRange) -> Vec<(Namespace, u64)> {
-        let mut found = std::collections::BTreeMap::<Namespace, u64>::new();
+        let mut found = BTreeMap::<Namespace, u64>::new();
         for (place, (run, limit)) in self.runs.iter().enumerate() {
             let range = range.intersection(*limit);
             for space in run.spaces().iter().filter(|space| space.table == table) {

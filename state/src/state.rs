@@ -245,8 +245,8 @@ impl Restore<'_> {
     /// # Errors
     /// `Io` if a run cannot be opened.
     pub fn leave(&mut self, table: &mut dyn StateTable) -> Result<()> {
-        let is_changed = self.parts.iter().any(|p| self.state.plans(p).contains_key(&table.id()));
-        if !self.is_large || is_changed {
+        let is_changed = |part| self.state.plans(part).contains_key(&table.id());
+        if !self.is_large || self.parts.iter().any(is_changed) {
             return Ok(());
         }
         if self.runs.is_none() {

@@ -76,25 +76,25 @@ impl Region {
         Ok(codec::encode_key(key, out)?)
     }
 
-    /// Reads the encoded value of a key from the store; false if it has none.
-    pub(crate) fn read<K: Serialize>(
-        &self,
-        hash: u64,
-        key: &K,
-        value: &mut Vec<u8>,
-    ) -> Result<bool> {
-        let Some(store) = &self.store else { return Ok(false) };
+    /// The encoded state key of a key.
+    pub(crate) fn state_key<K: Serialize>(&self, hash: u64, key: &K) -> Result<Vec<u8>> {
         let mut state_key = Vec::with_capacity(PREFIX_BYTES + 16);
         self.encode_key(hash, key, &mut state_key)?;
-        store.read(&state_key, value)
+        Ok(state_key)
+    }
+
+    /// Reads the encoded value of a state key from the store; false if it has none.
+    pub(crate) fn read(&self, state_key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
+        match &self.store {
+            Some(store) => store.read(state_key, value),
+            None => Ok(false),
+        }
     }
 
     /// Removes a key's entry from the store.
     pub(crate) fn remove<K: Serialize>(&self, hash: u64, key: &K) -> Result<()> {
         let Some(store) = &self.store else { return Ok(()) };
-        let mut state_key = Vec::with_capacity(PREFIX_BYTES + 16);
-        self.encode_key(hash, key, &mut state_key)?;
-        store.remove(&[state_key])
+        store.remove(&[self.state_key(hash, key)?])
     }
 
     /// Removes all entries of the region, `stored` in number, from the store.

@@ -376,9 +376,7 @@ impl<K: Key, V: Data> Table<K, V> {
     fn take_out(&mut self, position: usize) -> Result<Entry<K, V>> {
         let last = self.entries.len() - 1;
         self.log_before_move(last, position)?;
-        if self.base.is_some() {
-            self.forget_in_base(position)?;
-        }
+        self.forget_in_base(position)?;
         let Self { entries, index, .. } = self;
         index.swap_remove(position, last, |position| entries[position].hash);
         Ok(self.entries.swap_remove(position))

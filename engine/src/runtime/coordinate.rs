@@ -110,9 +110,8 @@ impl Run<'_> {
                 worker_of(subtask.id.task as usize, subtask.id.index as usize, parkers.len());
             workers[worker].push(subtask);
         }
-        let mut writer = StateWriter::new(state, self.first_id, self.config.key_groups);
         let directory = self.store.as_ref().and_then(|store| lock(store).work_directory());
-        writer.set_work_directory(directory);
+        let writer = StateWriter::new(state, self.first_id, self.config.key_groups, directory);
         let threads = self.spawn(workers, parkers, writer)?;
         let ended = self.coordinate(&mut coordinator, &threads, &metrics, observer);
         if ended.is_err() {

@@ -145,7 +145,7 @@ impl<'a> Attempt<'a> {
             control: Mailbox::new(),
             reports: Mailbox::new(),
             writes: Vec::new(),
-            writer: StateWriter::new(state, first_id, key_groups),
+            writer: StateWriter::new(state, first_id, key_groups, None),
             commands: VecDeque::new(),
             published: None,
             may_crash: crashes < plan.crashes,

@@ -72,7 +72,8 @@ pub(crate) struct ChainNode {
     pub(crate) is_captured: bool,
     /// Where the changes of its state go.
     pub(crate) stream: Option<Arc<ChangeStream>>,
-    /// True if its tables may have entries of the last snapshot that are to be handed over.
+    /// True if its tables may have entries of the last snapshot that are to be handed over, or such
+    /// that a restore has left in runs.
     pub(crate) is_sweeping: bool,
     /// True if it is suspected of failing at some record: it gets them one at a time.
     pub(crate) is_suspect: bool,

@@ -206,6 +206,6 @@ impl GatheredChanges {
         }
         let mut writer = PortableWriter::new(count);
         self.write(&mut writer, stream)?;
-        Ok(if writer.is_empty() { None } else { Some(writer.finish()?) })
+        writer.finish().map(Some)
     }
 }

@@ -8,7 +8,7 @@ use crate::buffer::EntryBuffer;
 use crate::codec;
 use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
-use crate::state_key::{PREFIX_BYTES, StateKey};
+use crate::state_key::StateKey;
 use crate::store::Region;
 
 /// Entries are written to the store in batches of this many encoded bytes.
@@ -108,9 +108,7 @@ impl<K: Key, V: Data> Table<K, V> {
     fn evict_all(&mut self, buffer: &mut EntryBuffer) -> Result<()> {
         for position in 0..self.entries.len() {
             self.log_before_eviction(position)?;
-            if self.base.is_some() {
-                self.forget_in_base(position)?;
-            }
+            self.forget_in_base(position)?;
         }
         self.spilled += self.entries.len() as u64;
         let entries = std::mem::take(&mut self.entries);
@@ -213,15 +211,14 @@ impl<K: Key, V: Data> Table<K, V> {
 
     #[inline(never)]
     fn fetch_cold(&mut self, hash: u64, key: &K) -> Result<Option<usize>> {
+        let state_key = self.region.state_key(hash, key)?;
         if self.spilled > 0 {
             let mut bytes = Vec::new();
-            if self.region.read(hash, key, &mut bytes)? {
+            if self.region.read(&state_key, &mut bytes)? {
                 return Ok(Some(self.admit_stored(hash, key, &bytes)?));
             }
         }
         let Some(base) = &mut self.base else { return Ok(None) };
-        let mut state_key = Vec::with_capacity(PREFIX_BYTES + 16);
-        self.region.encode_key(hash, key, &mut state_key)?;
         let mut found = None;
         base.read(&state_key, &mut |value| {
             found = Some(codec::decode(value)?);
@@ -302,9 +299,7 @@ impl<K: Key, V: Data> Table<K, V> {
                 {
                     continue;
                 }
-                let mut state_key = Vec::with_capacity(PREFIX_BYTES + 16);
-                self.region.encode_key(hash, key_of(i), &mut state_key)?;
-                missing.push((state_key, i));
+                missing.push((self.region.state_key(hash, key_of(i))?, i));
             }
         }
         Ok(missing)
@@ -318,12 +313,11 @@ impl<K: Key, V: Data> Table<K, V> {
     }
 
     /// An entry leaves memory: what runs have of it is old.
+    #[inline]
     pub(super) fn forget_in_base(&mut self, position: usize) -> Result<()> {
         let Some(base) = &mut self.base else { return Ok(()) };
         let entry = &self.entries[position];
-        let mut state_key = Vec::with_capacity(PREFIX_BYTES + 16);
-        self.region.encode_key(entry.hash, &entry.key, &mut state_key)?;
-        base.forget(state_key);
+        base.forget(self.region.state_key(entry.hash, &entry.key)?);
         Ok(())
     }
 
