@@ -65,35 +65,48 @@ impl Aggregate<()> for Count {
 }
 
 /// What a run has measured.
-#[derive(Default)]
 struct Measured {
     records: AtomicU64,
-    batches: Mutex<Vec<(Instant, Duration)>>,
-    last: Mutex<Option<Instant>>,
+    batches: Mutex<Batches>,
     first_result: Mutex<Option<Instant>>,
 }
 
+/// The batches of a run by the second they ended in. Their memory is touched before the run: taking
+/// more in its midst would be one of the pauses that are looked for.
+struct Batches {
+    start: Instant,
+    last: Instant,
+    seconds: Vec<Second>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Second {
+    batches: u64,
+    longest: Duration,
+}
+
 impl Measured {
-    /// Million records in each second from `start` on.
-    fn each_second(&self, start: Instant) -> impl Iterator<Item = f64> + use<> {
+    #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+    fn new() -> Self {
+        let now = Instant::now();
+        let mut seconds = vec![Second::default(); 4_096];
+        seconds.clear();
+        let batches = Mutex::new(Batches { start: now, last: now, seconds });
+        Measured { records: AtomicU64::new(0), batches, first_result: Mutex::new(None) }
+    }
+
+    /// The seconds from the first batch on, but for the last, which was not whole.
+    fn seconds(&self) -> Vec<Second> {
         let batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut seconds = Vec::new();
-        for (at, _) in batches.iter() {
-            let second = (*at - start).as_secs() as usize;
-            seconds.resize(seconds.len().max(second + 1), 0.0);
-            seconds[second] += BATCH as f64 / 1e6;
-        }
-        seconds.into_iter()
+        let whole = batches.seconds.len().saturating_sub(1);
+        batches.seconds[..whole].to_vec()
     }
 
     /// Million records a second, without the first second, in which the table grows.
     fn speed(&self) -> f64 {
-        let batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((first, _)) = batches.first() else { return 0.0 };
-        let start = *first + Duration::from_secs(1);
-        let counted = batches.len() - batches.partition_point(|(at, _)| *at < start);
-        let elapsed = batches.last().map_or(Duration::ZERO, |(last, _)| *last - start);
-        counted as f64 * BATCH as f64 / elapsed.as_secs_f64() / 1e6
+        let seconds = self.seconds();
+        let batches: u64 = seconds.iter().skip(1).map(|second| second.batches).sum();
+        batches as f64 * BATCH as f64 / 1e6 / seconds.len().saturating_sub(1) as f64
     }
 
     /// A record is read: at each batch's first one, the time since the one before.
@@ -103,12 +116,20 @@ impl Measured {
             return;
         }
         let now = Instant::now();
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
-        if let Some(last) = last {
-            let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-            batches.push((now, now - last));
+        let before = self.records.fetch_add(BATCH, Ordering::Relaxed);
+        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = std::mem::replace(&mut batches.last, now);
+        if before == 0 {
+            batches.start = now;
+            return;
         }
-        self.records.fetch_add(BATCH, Ordering::Relaxed);
+        let second = (now - batches.start).as_secs() as usize;
+        if batches.seconds.len() <= second {
+            batches.seconds.resize(second + 1, Second::default());
+        }
+        let second = &mut batches.seconds[second];
+        second.batches += 1;
+        second.longest = second.longest.max(now - last);
     }
 
     #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
@@ -136,7 +157,7 @@ enum Until {
 
 /// Runs the job. Of one that has come to its end there would be nothing to resume: it is stopped.
 fn run(keys: u64, until: Until, options: &JobOptions) -> Result<(Arc<Measured>, Checkpoints)> {
-    let measured = Arc::new(Measured::default());
+    let measured = Arc::new(Measured::new());
     let stop = StopSignal::default();
     let (stopped, read) = (stop.clone(), measured.clone());
     #[expect(clippy::disallowed_methods, reason = "stops the job from outside")]
@@ -216,16 +237,10 @@ fn pause(seconds: u64) -> Result<()> {
         let options = options(directory, StateBackend::Memory);
         let until = Until::Time(Duration::from_secs(seconds));
         let (measured, checkpoints) = run(1_000_000, until, &options)?;
-        let batches = measured.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((start, _)) = batches.first() else { continue };
-        let mut longest = Vec::<f64>::new();
-        for (at, took) in batches.iter() {
-            let second = (*at - *start).as_secs() as usize;
-            longest.resize(longest.len().max(second + 1), 0.0);
-            longest[second] = longest[second].max(micros(*took) / 1e3);
-        }
         // The table grows in the first seconds.
-        let mut longest = longest.split_off(3);
+        let seconds = measured.seconds().split_off(3);
+        let mut longest: Vec<f64> =
+            seconds.iter().map(|second| micros(second.longest) / 1e3).collect();
         longest.sort_by(f64::total_cmp);
         let at = |share: f64| longest[((longest.len() - 1) as f64 * share) as usize];
         println!(
@@ -307,7 +322,8 @@ fn restore() -> Result<()> {
         let (measured, _) = run(keys, Until::Time(Duration::from_secs(30)), &options)?;
         let first = *measured.first_result.lock().unwrap_or_else(PoisonError::into_inner);
         let first = first.map_or(f64::NAN, |at| (at - start).as_secs_f64());
-        let speeds: Vec<String> = measured.each_second(start).map(|v| format!("{v:.1}")).collect();
+        let of = |second: &Second| format!("{:.1}", (second.batches * BATCH) as f64 / 1e6);
+        let speeds: Vec<String> = measured.seconds().iter().map(of).collect();
         println!("| {state:?} | {bytes} | {first:.2} s | {} |", speeds.join(" "));
     }
     Ok(())

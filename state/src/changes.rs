@@ -49,7 +49,8 @@ impl LogLimits {
     pub(crate) fn within(bytes: usize) -> Self {
         // A log is filled while another one is completed.
         let log = (bytes / 16).clamp(64 << 10, 8 << 20);
-        LogLimits { log, stream: 2 * log, gathered: bytes / 2, spare: bytes / 4 }
+        // What is spare was gathered before: it need not be left room beside it.
+        LogLimits { log, stream: 2 * log, gathered: bytes / 2, spare: bytes / 2 }
     }
 }
 
@@ -338,6 +339,9 @@ impl Changes {
             (Some(ending), When::Before) => (&mut ending.log, &mut ending.once, inner.epoch - 1),
             _ => (&mut inner.current, &mut inner.once, inner.epoch),
         };
+        if log.spans.capacity() == 0 {
+            *log = ChangeLog { drops: std::mem::take(&mut log.drops), ..self.stream.spare_log() };
+        }
         let before = log.spans.len();
         f(log)?;
         *once = match when {
@@ -347,8 +351,7 @@ impl Changes {
             When::Now => None,
         };
         if log.byte_len() >= inner.log_bytes {
-            let next = self.stream.spare_log();
-            self.stream.put(StreamItem::Changes(epoch, std::mem::replace(log, next)));
+            self.stream.put(StreamItem::Changes(epoch, std::mem::take(log)));
         }
         Ok(())
     }

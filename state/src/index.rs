@@ -86,11 +86,18 @@ impl Index {
         self.taken += 1;
     }
 
-    /// Indexes the entries whose hashes these are, from position 0, with room for one more.
-    pub(crate) fn rebuild(&mut self, hashes: impl ExactSizeIterator<Item = u64>) {
-        let slots = ((hashes.len() + 1) * 8).div_ceil(5).next_power_of_two().max(MIN_SLOTS);
-        self.slots.clear();
-        self.slots.resize(slots, 0);
+    /// Indexes the entries whose hashes these are, from position 0, with room for `entries` in all,
+    /// at least one more.
+    pub(crate) fn rebuild(
+        &mut self,
+        hashes: impl ExactSizeIterator<Item = u64>,
+        entries: usize,
+    ) {
+        let entries = entries.max(hashes.len() + 1);
+        let slots = (entries * 8).div_ceil(5).next_power_of_two().max(MIN_SLOTS);
+        // The old slots go first.
+        self.slots = Vec::new();
+        self.slots = vec![0; slots];
         self.taken = 0;
         for (position, hash) in hashes.enumerate() {
             self.insert(hash, position);
@@ -168,7 +175,7 @@ mod tests {
             match found {
                 None => {
                     if index.is_full() {
-                        index.rebuild(keys.iter().map(|&k| hash_of_key(k)));
+                        index.rebuild(keys.iter().map(|&k| hash_of_key(k)), 0);
                     }
                     index.insert(hash, keys.len());
                     keys.push(key);

@@ -30,14 +30,17 @@
 //! * I2 Every byte is covered by a checksum, or checked against its only valid value.
 //! * I3 A drop is about runs below only: the entries of its own run are not touched by it.
 
+mod block;
+mod cursor;
 mod footer;
 mod index;
+mod input;
 mod lookup;
 mod reader;
 mod writer;
 
+pub(crate) use cursor::Cursor;
 pub(crate) use lookup::{Found, Lookup};
-pub(crate) use reader::Cursor;
 pub use reader::PortableReader;
 pub use writer::PortableWriter;
 

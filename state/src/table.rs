@@ -434,7 +434,7 @@ impl<K: Key, V: Data> Table<K, V> {
             )));
         }
         if self.index.is_full() {
-            self.index.rebuild(self.entries.iter().map(|entry| entry.hash));
+            self.index.rebuild(self.entries.iter().map(|entry| entry.hash), 0);
         }
         if position == self.entries.capacity() {
             self.reserve();

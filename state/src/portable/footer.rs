@@ -1,6 +1,7 @@
 //! Reads the footer of a run.
 
-use super::reader::{BLOCKS_START, Fields};
+use super::block::Fields;
+use super::reader::BLOCKS_START;
 use super::{Dropped, FIRST_VERSION, GroupIndex, Space};
 use crate::codec::{FrameKind, unframe_kind};
 use crate::error::{Result, StateError};

@@ -8,7 +8,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::reader::Fields;
+use super::block::Fields;
 use super::writer::{common_prefix, put_varint};
 use crate::codec::{FrameKind, frame, unframe_kind};
 use crate::error::{Result, StateError};

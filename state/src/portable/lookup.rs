@@ -1,7 +1,10 @@
 //! `Lookup`: reads single keys of a run.
 
 use super::index::key_fingerprint;
-use super::reader::{Block, Input, PortableReader};
+use super::block::Block;
+use super::input::Input;
+use super::reader::PortableReader;
+use super::{BLOCK_BYTES, BLOCK_HEADER_BYTES};
 use crate::error::Result;
 use crate::state_key::StateKey;
 
@@ -19,6 +22,9 @@ pub(crate) struct Lookup {
     at: Option<u64>,
     has_entry: bool,
 }
+
+/// So many bytes are read at once: blocks are a little longer than they have to be.
+const READ_BYTES: usize = BLOCK_BYTES + BLOCK_HEADER_BYTES + (1 << 10);
 
 /// What a run says of a key.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,7 +71,8 @@ impl Lookup {
         let offset = index.offset(block);
         if self.at != Some(offset) {
             self.at = None;
-            self.input.read_block(offset, self.reader.blocks_end_of(place), &mut self.block)?;
+            let limit = self.reader.groups()[place].end;
+            self.block.read(&self.input, offset, limit, READ_BYTES)?;
             (self.at, self.has_entry) = (Some(offset), false);
         } else if self.has_entry && self.block.key() > key {
             self.block.rewind();

@@ -8,6 +8,7 @@ use crate::buffer::EntryBuffer;
 use crate::codec;
 use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
+use crate::index::Index;
 use crate::state_key::StateKey;
 use crate::store::Region;
 
@@ -224,13 +225,13 @@ impl<K: Key, V: Data> Table<K, V> {
             found = Some(codec::decode(value)?);
             Ok(())
         })?;
-        found.map(|value| self.admit_left(hash, key, value, USED)).transpose()
+        found.map(|value| self.admit_left(hash, key.clone(), value, USED)).transpose()
     }
 
     /// Brings an entry into memory that was left in a run.
-    fn admit_left(&mut self, hash: u64, key: &K, value: V, flags: u8) -> Result<usize> {
+    fn admit_left(&mut self, hash: u64, key: K, value: V, flags: u8) -> Result<usize> {
         let flags = flags | UNSAVED | if self.changes.is_some() { LOGGED } else { 0 };
-        self.push(Entry { hash, key: key.clone(), value, epoch: 0, flags })
+        self.push(Entry { hash, key, value, epoch: 0, flags })
     }
 
     /// Brings an entry into memory that was only in the store.
@@ -269,7 +270,7 @@ impl<K: Key, V: Data> Table<K, V> {
         for (state_key, i) in &missing {
             base.read(state_key, &mut |value| {
                 let value = codec::decode(value)?;
-                self.admit_left(hashes[*i], key_of(*i), value, USED).map(drop)
+                self.admit_left(hashes[*i], key_of(*i).clone(), value, USED).map(drop)
             })?;
         }
         self.base = Some(base);
@@ -310,6 +311,16 @@ impl<K: Key, V: Data> Table<K, V> {
         let Region { table, namespace, range, .. } = self.region;
         self.base = Some(Box::new(Base::new(runs, (table, namespace), range, entries)));
         self.is_logged = true;
+        let most = match (&self.share, &self.region.store) {
+            (Some(share), _) => share.limit_bytes() / self.entry_bytes(),
+            (None, None) => Index::MAX_ENTRIES,
+            // A slice of a table with a budget: nobody knows how much of it there is room for.
+            (None, Some(_)) => 0,
+        };
+        // Growing step by step would take as long again, and stop the job for seconds at a time.
+        let expected = usize::try_from(entries).unwrap_or(usize::MAX).min(most);
+        self.entries.reserve_exact(expected);
+        self.index.rebuild(std::iter::empty(), expected);
     }
 
     /// An entry leaves memory: what runs have of it is old.
@@ -333,26 +344,27 @@ impl<K: Key, V: Data> Table<K, V> {
         let loads = budget.saturating_mul(LOADS_PER_ENTRY).min(MOST_LOADS);
         *budget = budget.saturating_sub(loads.div_ceil(LOADS_PER_ENTRY));
         let mut to_store = (is_full && self.region.store.is_some()).then(EntryBuffer::default);
+        let mut arrivals = Vec::with_capacity(LANES);
         let is_done = base.take_over(loads, &mut |state_key, value| {
             let key: K = codec::decode_key(state_key.key)?;
             let hash = (self.hash_of)(&key, self.region.count)?;
             self.region.check_restored(state_key, hash)?;
+            let Some(buffer) = &mut to_store else {
+                arrivals.push((hash, key, codec::decode(value)?));
+                return if arrivals.len() == LANES { self.admit_all(&mut arrivals) } else { Ok(()) };
+            };
             if self.position(hash, &key).is_some() {
                 return Ok(());
             }
-            match &mut to_store {
-                None => self.admit_left(hash, &key, codec::decode(value)?, 0).map(drop),
-                Some(buffer) => {
-                    self.stored += 1;
-                    self.spilled += 1;
-                    let put_key = |out: &mut Vec<u8>| self.region.encode_key(hash, &key, out);
-                    buffer.push(state_key.key_group, put_key, |out| {
-                        out.extend_from_slice(value);
-                        Ok(())
-                    })
-                }
-            }
+            self.stored += 1;
+            self.spilled += 1;
+            let put_key = |out: &mut Vec<u8>| self.region.encode_key(hash, &key, out);
+            buffer.push(state_key.key_group, put_key, |out| {
+                out.extend_from_slice(value);
+                Ok(())
+            })
         })?;
+        self.admit_all(&mut arrivals)?;
         if let Some(buffer) = &mut to_store {
             self.write(buffer)?;
         }
@@ -360,6 +372,21 @@ impl<K: Key, V: Data> Table<K, V> {
             self.base = Some(base);
         }
         Ok(is_done)
+    }
+
+    /// Brings entries into memory that were left in runs, at most `LANES`, where they are not in
+    /// memory already.
+    fn admit_all(&mut self, arrivals: &mut Vec<(u64, K, V)>) -> Result<()> {
+        let mut hashes = [0; LANES];
+        hashes.iter_mut().zip(&*arrivals).for_each(|(hash, arrival)| *hash = arrival.0);
+        // Brings the index's slots into the cache: no access waits for another.
+        self.find_candidates(&hashes[..arrivals.len()], &mut [NO_CANDIDATE; LANES]);
+        for (hash, key, value) in arrivals.drain(..) {
+            if self.position(hash, &key).is_none() {
+                self.admit_left(hash, key, value, 0)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes over all entries that were left in runs.
