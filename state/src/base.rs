@@ -6,8 +6,8 @@
 //!
 //! # Invariants
 //! * I1 What is in the table's memory or store is newer than what the base has of the same key.
-//! * I2 A key behind `taken_over` that was in the table and has left its memory is in `gone`: the
-//!   base says nothing of it any more.
+//! * I2 A key behind `taken_over` that was removed from the table is in `gone`: the base says
+//!   nothing of it any more.
 //! * I3 Runs are only read: what the table changes is logged over them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,9 @@ use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::portable::{Dropped, Found, Lookup};
 use crate::restore::{LimitedRun, MergedRuns, drops_of};
 use crate::state_key::{Namespace, PREFIX_BYTES, StateKey, TableId, prefix};
+
+/// What a key takes in a set, besides its own length: itself, and a share of a node's spare room.
+const GONE_BYTES: usize = 56;
 
 /// Runs in which tables leave their entries. See [`Restore::leave`](crate::state::Restore::leave).
 #[derive(Clone)]
@@ -94,6 +97,8 @@ pub(crate) struct Base {
     /// Up to this key everything has been taken over.
     taken_over: Vec<u8>,
     gone: BTreeSet<Vec<u8>>,
+    /// What `gone` holds, in bytes.
+    gone_bytes: usize,
     /// About how many entries have not been taken over.
     entries: u64,
     pass: Option<Pass>,
@@ -125,6 +130,7 @@ impl Base {
             range,
             taken_over: Vec::new(),
             gone: BTreeSet::new(),
+            gone_bytes: 0,
             entries,
             pass: None,
             visible: ([0xff; PREFIX_BYTES], 0),
@@ -141,11 +147,17 @@ impl Base {
         *key > *self.taken_over && !self.gone.contains(key)
     }
 
-    /// An entry leaves the table's memory.
+    /// An entry was removed from the table.
     pub(crate) fn forget(&mut self, key: Vec<u8>) {
-        if *key > *self.taken_over {
-            self.gone.insert(key);
+        let bytes = cost_of(&key);
+        if *key > *self.taken_over && self.gone.insert(key) {
+            self.gone_bytes += bytes;
         }
+    }
+
+    /// How much memory it takes to know what was removed, in bytes.
+    pub(crate) fn gone_bytes(&self) -> usize {
+        self.gone_bytes
     }
 
     /// Calls `f` with the value of a key that is not in the table, if there is one.
@@ -182,7 +194,12 @@ impl Base {
             self.entries = self.entries.saturating_sub(1);
             pass.has_entry = pass.merged.advance()?;
         }
-        self.gone = self.gone.split_off(&self.taken_over);
+        while let Some(first) = self.gone.first()
+            && *first <= self.taken_over
+        {
+            self.gone_bytes -= cost_of(first);
+            self.gone.pop_first();
+        }
         Ok(false)
     }
 
@@ -193,6 +210,11 @@ impl Base {
         let has_entry = merged.seek(&start)?;
         Ok(Pass { merged, group, has_entry })
     }
+}
+
+/// The memory that a removed key takes.
+fn cost_of(key: &[u8]) -> usize {
+    key.len() + GONE_BYTES
 }
 
 impl Pass {

@@ -88,11 +88,7 @@ impl Index {
 
     /// Indexes the entries whose hashes these are, from position 0, with room for `entries` in all,
     /// at least one more.
-    pub(crate) fn rebuild(
-        &mut self,
-        hashes: impl ExactSizeIterator<Item = u64>,
-        entries: usize,
-    ) {
+    pub(crate) fn rebuild(&mut self, hashes: impl ExactSizeIterator<Item = u64>, entries: usize) {
         let entries = entries.max(hashes.len() + 1);
         let slots = (entries * 8).div_ceil(5).next_power_of_two().max(MIN_SLOTS);
         // The old slots go first.

@@ -33,6 +33,7 @@ use crate::schema::TableTypes;
 use crate::state_key::TableId;
 use crate::store::Region;
 
+mod load;
 mod log;
 mod spill;
 
@@ -103,8 +104,8 @@ pub trait StateTable {
     /// If an entry cannot be encoded or read.
     fn sweep(&mut self, budget: &mut usize) -> Result<()>;
 
-    /// Takes over entries that a restore has left in runs: about `LOADS_PER_ENTRY` for one of the
-    /// budget, which is lessened by what was done.
+    /// Takes over entries that a restore has left in runs: some for each one of the budget, which
+    /// is lessened by what was done.
     ///
     /// # Errors
     /// If a run is damaged or cannot be read, or the store cannot be written.
@@ -298,6 +299,7 @@ impl<K: Key, V: Data> Table<K, V> {
             self.stored -= 1;
         }
         self.log_removal(position)?;
+        self.forget_in_base(position)?;
         Ok(Some(self.take_out(position)?.value))
     }
 
@@ -376,7 +378,6 @@ impl<K: Key, V: Data> Table<K, V> {
     fn take_out(&mut self, position: usize) -> Result<Entry<K, V>> {
         let last = self.entries.len() - 1;
         self.log_before_move(last, position)?;
-        self.forget_in_base(position)?;
         let Self { entries, index, .. } = self;
         index.swap_remove(position, last, |position| entries[position].hash);
         Ok(self.entries.swap_remove(position))

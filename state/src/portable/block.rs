@@ -125,8 +125,7 @@ impl Block {
     /// Reads the next entry. The first one of a block shares nothing with the one before it; the
     /// first one of a key group need not follow it.
     pub(super) fn read_entry(&mut self, starts_group: bool) -> Result<()> {
-        let mut fields =
-            Fields { bytes: &self.bytes[self.next..self.end], offset: self.offset };
+        let mut fields = Fields { bytes: &self.bytes[self.next..self.end], offset: self.offset };
         let (shared, rest, value) = (fields.varint()?, fields.varint()?, fields.varint()?);
         let rest = fields.slice(rest)?;
         let length = value.saturating_sub(1);

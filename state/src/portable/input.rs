@@ -79,11 +79,9 @@ impl Input {
             }
             Input::File(file, path, start) => {
                 out.resize(length, 0);
-                file.read_exact_at(out, start + offset).map_err(|error| {
-                    match error.kind() {
-                        ErrorKind::UnexpectedEof => too_short(),
-                        _ => StateError::io(path, error),
-                    }
+                file.read_exact_at(out, start + offset).map_err(|error| match error.kind() {
+                    ErrorKind::UnexpectedEof => too_short(),
+                    _ => StateError::io(path, error),
                 })?;
             }
         }

@@ -1,7 +1,7 @@
 //! `Lookup`: reads single keys of a run.
 
-use super::index::key_fingerprint;
 use super::block::Block;
+use super::index::key_fingerprint;
 use super::input::Input;
 use super::reader::PortableReader;
 use super::{BLOCK_BYTES, BLOCK_HEADER_BYTES};

@@ -8,9 +8,7 @@ use super::cursor::Cursor;
 use super::footer::Footer;
 use super::index::{BlockIndex, WORTH_AN_INDEX};
 use super::input::{Input, Source};
-use super::{
-    Dropped, END, FIRST_VERSION, GroupIndex, HEADER_BYTES, PORTABLE_VERSION, Space,
-};
+use super::{Dropped, END, FIRST_VERSION, GroupIndex, HEADER_BYTES, PORTABLE_VERSION, Space};
 use crate::codec::{FRAME_HEADER_BYTES, FrameKind, unframe_kind};
 use crate::error::{Result, StateError};
 use crate::hash::HASH_VERSION;
@@ -208,4 +206,3 @@ fn read_header(bytes: &[u8]) -> Result<(u16, KeyGroupCount)> {
     let count = u16::from_le_bytes(fields.take()?);
     Ok((version, KeyGroupCount::try_from(count).map_err(damaged)?))
 }
-

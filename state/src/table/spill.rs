@@ -3,14 +3,11 @@
 use serde::Serialize;
 
 use super::{CACHED_ENTRIES, Entry, LANES, LOGGED, NO_CANDIDATE, STORED, Table, UNSAVED, USED};
-use crate::base::{Base, RestoredRuns};
 use crate::buffer::EntryBuffer;
 use crate::codec;
 use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
-use crate::index::Index;
 use crate::state_key::StateKey;
-use crate::store::Region;
 
 /// Entries are written to the store in batches of this many encoded bytes.
 const WRITE_BYTES: usize = 4 << 20;
@@ -23,12 +20,6 @@ const SAMPLES: usize = 16;
 
 /// Between two samplings a table is asked for its size at most this often.
 const SAMPLE_INTERVAL: u32 = 256;
-
-/// Taking over an entry from runs costs about this part of logging one.
-const LOADS_PER_ENTRY: usize = 32;
-
-/// No more entries are taken over from runs at once.
-const MOST_LOADS: usize = 8_192;
 
 /// A table with more than one entry out of so many of its budget gets room for all.
 const PART_BEFORE_ALL: usize = 16;
@@ -109,7 +100,6 @@ impl<K: Key, V: Data> Table<K, V> {
     fn evict_all(&mut self, buffer: &mut EntryBuffer) -> Result<()> {
         for position in 0..self.entries.len() {
             self.log_before_eviction(position)?;
-            self.forget_in_base(position)?;
         }
         self.spilled += self.entries.len() as u64;
         let entries = std::mem::take(&mut self.entries);
@@ -158,7 +148,7 @@ impl<K: Key, V: Data> Table<K, V> {
         if buffer.byte_len() >= WRITE_BYTES { self.write(buffer) } else { Ok(()) }
     }
 
-    fn write(&self, buffer: &mut EntryBuffer) -> Result<()> {
+    pub(super) fn write(&self, buffer: &mut EntryBuffer) -> Result<()> {
         if let Some(store) = self.region.store.as_ref().filter(|_| buffer.len() > 0) {
             store.write(buffer)?;
             buffer.clear();
@@ -179,10 +169,11 @@ impl<K: Key, V: Data> Table<K, V> {
         if len > 2 * self.size.sampled_len || self.size.asked > SAMPLE_INTERVAL {
             self.size = SizeEstimate { heap_bytes: self.sample()?, sampled_len: len, asked: 0 };
         }
-        Ok(len * self.entry_bytes())
+        let gone = self.base.as_ref().map_or(0, |base| base.gone_bytes());
+        Ok(len * self.entry_bytes() + gone)
     }
 
-    fn entry_bytes(&self) -> usize {
+    pub(super) fn entry_bytes(&self) -> usize {
         size_of::<Entry<K, V>>() + OVERHEAD_BYTES + self.size.heap_bytes
     }
 
@@ -226,12 +217,6 @@ impl<K: Key, V: Data> Table<K, V> {
             Ok(())
         })?;
         found.map(|value| self.admit_left(hash, key.clone(), value, USED)).transpose()
-    }
-
-    /// Brings an entry into memory that was left in a run.
-    fn admit_left(&mut self, hash: u64, key: K, value: V, flags: u8) -> Result<usize> {
-        let flags = flags | UNSAVED | if self.changes.is_some() { LOGGED } else { 0 };
-        self.push(Entry { hash, key, value, epoch: 0, flags })
     }
 
     /// Brings an entry into memory that was only in the store.
@@ -304,97 +289,6 @@ impl<K: Key, V: Data> Table<K, V> {
             }
         }
         Ok(missing)
-    }
-
-    /// The table, which is empty, has entries in runs, about so many.
-    pub(crate) fn leave_space_in(&mut self, runs: &RestoredRuns, entries: u64) {
-        let Region { table, namespace, range, .. } = self.region;
-        self.base = Some(Box::new(Base::new(runs, (table, namespace), range, entries)));
-        self.is_logged = true;
-        let most = match (&self.share, &self.region.store) {
-            (Some(share), _) => share.limit_bytes() / self.entry_bytes(),
-            (None, None) => Index::MAX_ENTRIES,
-            // A slice of a table with a budget: nobody knows how much of it there is room for.
-            (None, Some(_)) => 0,
-        };
-        // Growing step by step would take as long again, and stop the job for seconds at a time.
-        let expected = usize::try_from(entries).unwrap_or(usize::MAX).min(most);
-        self.entries.reserve_exact(expected);
-        self.index.rebuild(std::iter::empty(), expected);
-    }
-
-    /// An entry leaves memory: what runs have of it is old.
-    #[inline]
-    pub(super) fn forget_in_base(&mut self, position: usize) -> Result<()> {
-        let Some(base) = &mut self.base else { return Ok(()) };
-        let entry = &self.entries[position];
-        base.forget(self.region.state_key(entry.hash, &entry.key)?);
-        Ok(())
-    }
-
-    /// Whether a restore has left entries in runs.
-    pub(crate) fn is_loading(&self) -> bool {
-        self.base.is_some()
-    }
-
-    /// Takes over some entries that were left in runs; true if there are no more. If `is_full`,
-    /// they go to the store.
-    pub(crate) fn load_some(&mut self, budget: &mut usize, is_full: bool) -> Result<bool> {
-        let Some(mut base) = self.base.take() else { return Ok(true) };
-        let loads = budget.saturating_mul(LOADS_PER_ENTRY).min(MOST_LOADS);
-        *budget = budget.saturating_sub(loads.div_ceil(LOADS_PER_ENTRY));
-        let mut to_store = (is_full && self.region.store.is_some()).then(EntryBuffer::default);
-        let mut arrivals = Vec::with_capacity(LANES);
-        let is_done = base.take_over(loads, &mut |state_key, value| {
-            let key: K = codec::decode_key(state_key.key)?;
-            let hash = (self.hash_of)(&key, self.region.count)?;
-            self.region.check_restored(state_key, hash)?;
-            let Some(buffer) = &mut to_store else {
-                arrivals.push((hash, key, codec::decode(value)?));
-                return if arrivals.len() == LANES { self.admit_all(&mut arrivals) } else { Ok(()) };
-            };
-            if self.position(hash, &key).is_some() {
-                return Ok(());
-            }
-            self.stored += 1;
-            self.spilled += 1;
-            let put_key = |out: &mut Vec<u8>| self.region.encode_key(hash, &key, out);
-            buffer.push(state_key.key_group, put_key, |out| {
-                out.extend_from_slice(value);
-                Ok(())
-            })
-        })?;
-        self.admit_all(&mut arrivals)?;
-        if let Some(buffer) = &mut to_store {
-            self.write(buffer)?;
-        }
-        if !is_done {
-            self.base = Some(base);
-        }
-        Ok(is_done)
-    }
-
-    /// Brings entries into memory that were left in runs, at most `LANES`, where they are not in
-    /// memory already.
-    fn admit_all(&mut self, arrivals: &mut Vec<(u64, K, V)>) -> Result<()> {
-        let mut hashes = [0; LANES];
-        hashes.iter_mut().zip(&*arrivals).for_each(|(hash, arrival)| *hash = arrival.0);
-        // Brings the index's slots into the cache: no access waits for another.
-        self.find_candidates(&hashes[..arrivals.len()], &mut [NO_CANDIDATE; LANES]);
-        for (hash, key, value) in arrivals.drain(..) {
-            if self.position(hash, &key).is_none() {
-                self.admit_left(hash, key, value, 0)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes over all entries that were left in runs.
-    pub(super) fn load_all(&mut self) -> Result<()> {
-        while !self.load_some(&mut usize::MAX.clone(), false)? {
-            self.relieve()?;
-        }
-        Ok(())
     }
 
     /// Adds an entry of a snapshot; the table must not have its key yet.
