@@ -83,6 +83,19 @@ fn large_key_groups_have_several_blocks() {
 }
 
 #[test]
+fn blocks_end_anywhere_in_what_is_read_at_once() {
+    let key = |i: u32| [&[0; 20][..], &i.to_be_bytes()].concat();
+    let random: Vec<u8> = (0..70_000_u32).map(|i| (i * i >> 7) as u8).collect();
+    // Blocks of one entry: the second ends a few bytes before or behind the first 64 KiB.
+    for short in 0..80 {
+        let lengths = [40_000, (64 << 10) - 40_000 - short, 9_000, 66_000, 0];
+        let entries: Entries =
+            (0..).zip(lengths).map(|(i, length)| (key(i), random[..length].to_vec())).collect();
+        assert_eq!(read_all(&write(&entries)).expect("reads"), entries);
+    }
+}
+
+#[test]
 fn ranges_give_their_key_groups_only() {
     let entries = entries(5, 2_000, 20);
     let directory = tempfile::tempdir().expect("makes a directory");
