@@ -241,6 +241,21 @@ impl Coordinator {
         !self.commits.is_empty()
     }
 
+    /// What is published and not known to be committed.
+    pub fn pending_commits(&self) -> Vec<SinkCommittables> {
+        self.commits.merged()
+    }
+
+    /// The number of the next checkpoint.
+    pub fn next_id(&self) -> CheckpointId {
+        self.next_id
+    }
+
+    /// Whether the next checkpoint is to end the job, or the last one has.
+    pub fn is_ending(&self) -> bool {
+        self.last_kind.is_some()
+    }
+
     /// Commits that failed since the last one that succeeded.
     pub fn consecutive_commit_failures(&self) -> u32 {
         self.commits.failures()

@@ -4,7 +4,7 @@
 //! what can be wrong with a job's surroundings is found before the first record is read.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use thalweg_checkpoint::{
@@ -33,12 +33,17 @@ use crate::subtask::{
 use crate::time::EventTime;
 use crate::upgrade::{OperatorTables, recorded_of};
 
+mod crew;
 pub(crate) mod in_flight;
+
+pub(crate) use crew::{CheckpointTimes, Crew, Desk, Hands};
 
 /// What a deployment is made from.
 pub(crate) struct DeployContext<'a> {
     pub(crate) graph: &'a JobGraph,
     pub(crate) plan: &'a ExecutionPlan,
+    /// The tasks to deploy: whole regions.
+    pub(crate) tasks: &'a BTreeSet<usize>,
     pub(crate) key_groups: KeyGroupCount,
     /// The bounds of each new channel.
     pub(crate) bounds: &'a mut dyn FnMut() -> ChannelBounds,
@@ -60,11 +65,9 @@ pub(crate) struct DeployContext<'a> {
     pub(crate) suspect: Option<&'a str>,
 }
 
-/// A job that is ready to run.
+/// A job, or regions of it, ready to run.
 pub(crate) struct Deployment {
     pub(crate) subtasks: Vec<Subtask>,
-    /// Subtasks that read a source.
-    pub(crate) sources: Vec<SubtaskId>,
     pub(crate) metrics: JobMetrics,
     /// Where state changes.
     pub(crate) state: Vec<StateSource>,
@@ -75,9 +78,11 @@ pub(crate) struct Deployment {
 /// Committers by the name of their sink.
 pub(crate) type Committers = BTreeMap<String, Box<dyn Committer>>;
 
-/// Opens the committers of all sinks and brings their output to the state of `restored`.
+/// Opens the committers of the sinks among `nodes` and brings their output to the state of
+/// `restored`.
 pub(crate) fn open_committers(
     graph: &JobGraph,
+    nodes: impl Iterator<Item = NodeId>,
     restored: Option<&Manifest>,
     store: Option<&dyn CheckpointStore>,
 ) -> Result<Committers> {
@@ -87,7 +92,7 @@ pub(crate) fn open_committers(
         _ => false,
     };
     let mut committers = Committers::new();
-    for node in graph.nodes() {
+    for node in nodes {
         let Make::Sink(sink) = &graph.graph[node.0].make else { continue };
         let name = &graph.info(node).name;
         let mut committer = guard(name, || sink.committer())?;
@@ -158,16 +163,18 @@ pub(crate) fn operator_records(graph: &JobGraph) -> Vec<OperatorRecord> {
 }
 
 impl Deployment {
-    /// Builds and opens all subtasks.
+    /// Builds and opens the subtasks.
     pub(crate) fn new(mut context: DeployContext<'_>) -> Result<Self> {
         let mut wiring = Wiring::new(&mut context);
-        let mut splits = SourceSplits::find(context.graph)?;
+        let nodes = context.plan.nodes_of(context.tasks);
+        let mut splits = SourceSplits::find(context.graph, &nodes)?;
         let counters = context.restored.map(counters_of).unwrap_or_default();
         let mut metrics = JobMetrics::new(counters, splits.record_count);
         let mut subtasks = Vec::new();
         let mut tables = OperatorTables::default();
-        let (mut sources, mut state) = (Vec::new(), Vec::new());
-        for (t, task) in context.plan.tasks.iter().enumerate() {
+        let mut state = Vec::new();
+        for &t in context.tasks {
+            let task = &context.plan.tasks[t];
             for index in 0..task.parallelism {
                 let id = SubtaskId { task: t as u32, index: index as u32 };
                 let mut builder = Builder {
@@ -179,14 +186,10 @@ impl Deployment {
                     task: t,
                     index,
                 };
-                let subtask = builder.subtask(id, &mut splits)?;
-                if task.inputs.is_empty() {
-                    sources.push(id);
-                }
-                subtasks.push(subtask);
+                subtasks.push(builder.subtask(id, &mut splits)?);
             }
         }
-        Ok(Deployment { subtasks, sources, metrics, state, tables })
+        Ok(Deployment { subtasks, metrics, state, tables })
     }
 }
 
@@ -202,7 +205,8 @@ impl Wiring {
     fn new(context: &mut DeployContext<'_>) -> Self {
         let mut wiring = Wiring { senders: BTreeMap::new(), receivers: BTreeMap::new() };
         let plan = context.plan;
-        for (to, task) in plan.tasks.iter().enumerate() {
+        for &to in context.tasks {
+            let task = &plan.tasks[to];
             for (i, input) in task.inputs.iter().enumerate() {
                 let from = &plan.tasks[input.task];
                 let port = input.port as usize;
@@ -236,17 +240,17 @@ impl Wiring {
     }
 }
 
-/// The splits of all sources.
+/// The splits of sources.
 struct SourceSplits {
     by_source: BTreeMap<NodeId, Vec<Split>>,
     record_count: Option<u64>,
 }
 
 impl SourceSplits {
-    fn find(graph: &JobGraph) -> Result<Self> {
+    fn find(graph: &JobGraph, nodes: &BTreeSet<NodeId>) -> Result<Self> {
         let mut by_source = BTreeMap::new();
         let mut record_count = Some(0);
-        for node in graph.nodes() {
+        for &node in nodes {
             let Make::Source(source) = &graph.graph[node.0].make else { continue };
             let splits = guard(&graph.info(node).name, || source.splits())?;
             for (i, split) in splits.iter().enumerate() {

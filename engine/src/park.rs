@@ -7,9 +7,8 @@
 //! announcement before the second look and the work before the check: either the worker sees the
 //! work or the waker sees the announcement. Without a sleeper a wake-up costs one load.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -20,7 +19,8 @@ pub struct Waker(Option<Arc<Shared>>);
 #[derive(Default)]
 struct Shared {
     asleep: AtomicBool,
-    thread: OnceLock<Thread>,
+    /// Who sleeps: the thread that announced it last.
+    thread: Mutex<Option<Thread>>,
 }
 
 impl Waker {
@@ -30,7 +30,8 @@ impl Waker {
         let Some(shared) = &self.0 else { return };
         fence(Ordering::SeqCst);
         if shared.asleep.load(Ordering::Relaxed) && shared.asleep.swap(false, Ordering::SeqCst) {
-            shared.thread.get().expect("a worker that sleeps has named its thread").unpark();
+            let thread = shared.thread.lock().unwrap_or_else(PoisonError::into_inner);
+            thread.iter().for_each(Thread::unpark);
         }
     }
 }
@@ -50,7 +51,9 @@ impl Notifier {
     }
 }
 
-/// One worker's place to sleep.
+/// One worker's place to sleep. Workers of later attempts take the places of earlier ones, whose
+/// wakers may still be in use.
+#[derive(Clone)]
 pub(crate) struct Parker(Arc<Shared>);
 
 impl Parker {
@@ -64,7 +67,11 @@ impl Parker {
 
     /// Step 1: announces that the calling thread is about to sleep.
     pub(crate) fn announce(&self) {
-        self.0.thread.get_or_init(std::thread::current);
+        let mut thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.as_ref().is_none_or(|thread| thread.id() != std::thread::current().id()) {
+            *thread = Some(std::thread::current());
+        }
+        drop(thread);
         self.0.asleep.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }

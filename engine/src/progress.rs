@@ -57,6 +57,27 @@ impl JobMetrics {
         metrics
     }
 
+    /// Takes over what is counted by operators that were deployed anew.
+    pub(crate) fn replace(&mut self, anew: JobMetrics) {
+        let is_anew = |key: &String| {
+            let operator = key.rsplit_once('/').map(|(operator, _)| operator);
+            anew.operators.iter().any(|entry| Some(entry.name.as_str()) == operator)
+        };
+        self.restored.retain(|key, _| !is_anew(key));
+        self.restored.extend(
+            anew.restored
+                .iter()
+                .filter(|(key, _)| is_anew(key))
+                .map(|(key, count)| (key.clone(), *count)),
+        );
+        for entry in anew.operators {
+            match self.operators.iter_mut().find(|old| old.name == entry.name) {
+                Some(old) => *old = entry,
+                None => self.operators.push(entry),
+            }
+        }
+    }
+
     /// The counts that the run began with, where a restart within it has begun with others.
     pub(crate) fn set_begun(&mut self, begun: BTreeMap<String, u64>) {
         self.begun = Some(begun);

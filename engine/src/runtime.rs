@@ -17,8 +17,10 @@ mod attempts;
 mod clock;
 mod coordinate;
 mod external;
+mod interlude;
 mod savepoints;
 mod starting_point;
+mod threads;
 mod worker;
 mod writer;
 

@@ -52,6 +52,8 @@ pub struct SimReport {
     pub aborted: u64,
     /// How often the records of an edge that were on their way were restored.
     pub in_flight_restored: u64,
+    /// How often a region of the job failed and was started again while others went on.
+    pub regions_restarted: u64,
     /// The parallelism of each attempt.
     pub parallelisms: Vec<usize>,
     /// Bytes of state in the last checkpoint, by operator.
@@ -123,6 +125,7 @@ impl Simulation {
             checkpoints: 0,
             aborted: 0,
             in_flight_restored: 0,
+            regions_restarted: 0,
             parallelisms: Vec::new(),
             final_state_bytes: BTreeMap::new(),
             metrics: JobMetrics::default(),
@@ -144,10 +147,11 @@ impl Simulation {
                 Err(error) => return Err(error),
             };
             if let Some(attempt) = &counted {
-                report.checkpoints += attempt.coordinator.completed();
-                report.aborted += attempt.coordinator.aborted();
+                report.checkpoints += attempt.before.0 + attempt.coordinator.completed();
+                report.aborted += attempt.before.1 + attempt.coordinator.aborted();
+                report.regions_restarted += attempt.regions_restarted;
                 report.in_flight_restored += attempt.in_flight_restored;
-                report.metrics = attempt.metrics.clone();
+                report.metrics = attempt.crew.desk.metrics.clone();
             }
             match end {
                 AttemptEnd::Crashed => {

@@ -103,7 +103,22 @@ impl StateWriter {
         count: KeyGroupCount,
         work_directory: Option<PathBuf>,
     ) -> Self {
-        let operators = sources.into_iter().map(|source| {
+        let mut writer = StateWriter {
+            operators: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            next: first,
+            count,
+            merging: None,
+            work_directory,
+            files: 0,
+        };
+        writer.add_sources(sources);
+        writer
+    }
+
+    /// Takes in further operators.
+    pub(crate) fn add_sources(&mut self, sources: Vec<StateSource>) {
+        self.operators.extend(sources.into_iter().map(|source| {
             let mut runs = RunSet::default();
             for run in source.restored {
                 runs.add(0, run.file.bytes, run);
@@ -119,16 +134,15 @@ impl StateWriter {
                 whole: None,
             };
             ((source.subtask, source.operator), operator)
-        });
-        StateWriter {
-            operators: operators.collect(),
-            waiting: VecDeque::new(),
-            next: first,
-            count,
-            merging: None,
-            work_directory,
-            files: 0,
-        }
+        }));
+    }
+
+    /// Forgets the operators of subtasks that are gone. What was written of them and is in no
+    /// checkpoint is a file that nobody names.
+    pub(crate) fn lose(&mut self, is_gone: impl Fn(SubtaskId) -> bool) {
+        self.operators.retain(|(subtask, _), _| !is_gone(*subtask));
+        self.waiting.retain(|(request, _)| !is_gone(request.subtask));
+        self.merging.take_if(|merging| is_gone(merging.place.0));
     }
 
     /// The streams, to be given a waker.

@@ -183,10 +183,12 @@ impl OperatorTables {
         Ok(())
     }
 
-    /// Completes what manifests say of the operators.
+    /// Completes what manifests say of these operators.
     pub(crate) fn complete(mut self, mut records: Vec<OperatorRecord>) -> Vec<OperatorRecord> {
         for record in &mut records {
-            record.tables = self.0.remove(&record.name).unwrap_or_default();
+            if let Some(tables) = self.0.remove(&record.name) {
+                record.tables = tables;
+            }
         }
         records
     }

@@ -1,9 +1,9 @@
-//! Checkpoints and savepoints that the first version of the formats has written: this version goes
-//! on from them with the same results, and refuses damaged ones.
+//! Checkpoints and savepoints that each version of the formats has written: this version goes on
+//! from them with the same results, and refuses damaged ones.
 //!
-//! `tests/compat/v1` holds them, and what a job gives out that goes on from them. They are not to
-//! be changed; a new version of a format gets a directory of its own, written by
-//! `cargo test --release --test compat -- --ignored write`.
+//! `tests/compat/v1` and so on hold them, and what a job gives out that goes on from them. They are
+//! not to be changed; a new version of a format gets an entry in `GOLDEN` and a directory, written
+//! by `cargo test --release --test compat -- --ignored write`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,56 +20,95 @@ const RECORDS: u64 = 3_000;
 /// The job is stopped when it has read this many.
 const STOPPED_AFTER: u64 = 1_000;
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat/v1")
+/// What a version has written, and of which job.
+#[derive(Clone, Copy)]
+struct Golden {
+    version: &'static str,
+    keys: u64,
+    key_groups: u16,
 }
 
-/// Runs the job, until it is asked to stop after some records if `stop` is given; returns what it
-/// gave out, sorted.
-fn run(options: &JobOptions, stop: Option<&StopSignal>) -> thalweg::Result<Vec<String>> {
-    let (sink, given) = memory::sink();
-    let read = Arc::new(AtomicU64::new(0));
-    let stops = stop.cloned();
-    let build = move |job: &Job| {
-        let (read, stops) = (read.clone(), stops.clone());
-        let numbers = generator(Some(RECORDS), move |number| {
-            if let Some(stop) = &stops
-                && read.fetch_add(1, Ordering::Relaxed) == STOPPED_AFTER
-            {
-                stop.stop();
-            }
-            number
-        });
-        let rate = if stop.is_some() { 5_000 } else { 1_000_000 };
-        let timed = job.source("numbers", numbers.splits(2).records_per_second(rate)).event_time(
-            |n| *n as i64 * 10,
-            Watermarks::bounded_out_of_orderness(time::millis(100)),
-        );
-        let by_key = timed.key_by(|n| format!("key {}", n % 17));
-        let windows = by_key.window(Sliding::of(time::seconds(5), time::seconds(1)));
-        let windows = windows.aggregate("windows", (Count, Sum::of(|n: &u64| *n as i64)));
-        windows.results().map(|result| format!("{result:?}")).sink("windows-out", sink.clone());
-        by_key
-            .aggregate("runs", Count)
-            .map(|counted| format!("{counted:?}"))
-            .sink("runs-out", sink.clone());
-        Ok(())
-    };
-    let signal = stop.cloned().unwrap_or_default();
-    thalweg::execute_until(JOB, build, options, &signal)?;
-    let mut lines = given.snapshot();
-    lines.sort_unstable();
-    Ok(lines)
-}
+/// All of them, the newest last. The second has so much in a key group that it gets an index.
+const GOLDEN: [Golden; 2] = [
+    Golden { version: "v1", keys: 17, key_groups: 128 },
+    Golden { version: "v2", keys: 60, key_groups: 4 },
+];
 
-fn options(directory: &Path) -> JobOptions {
-    JobOptions {
-        parallelism: Some(2),
-        workers: Some(1),
-        checkpoint_dir: Some(directory.to_owned()),
-        checkpoint_interval: Some(time::millis(50)),
-        restart: Some(RestartPolicy::None),
-        ..JobOptions::default()
+impl Golden {
+    fn directory(self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat").join(self.version)
+    }
+
+    fn expected(self) -> Vec<String> {
+        let text = fs::read_to_string(self.directory().join("expected.txt")).expect("is there");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn options(self, directory: &Path) -> JobOptions {
+        JobOptions {
+            parallelism: Some(2),
+            workers: Some(1),
+            key_groups: Some(self.key_groups),
+            checkpoint_dir: Some(directory.to_owned()),
+            checkpoint_interval: Some(time::millis(50)),
+            restart: Some(RestartPolicy::None),
+            ..JobOptions::default()
+        }
+    }
+
+    /// The options that go on from the checkpoint, copied to `scratch`.
+    fn from_checkpoint(self, scratch: &Path) -> JobOptions {
+        let directory = scratch.join("checkpoints");
+        copy(&self.directory().join("checkpoint"), &directory);
+        self.options(&directory)
+    }
+
+    /// The options that go on from the savepoint, copied to `scratch`.
+    fn from_savepoint(self, scratch: &Path) -> JobOptions {
+        let savepoint = scratch.join("savepoint");
+        copy(&self.directory().join("savepoint"), &savepoint);
+        let restore = Restore::Savepoint(savepoint);
+        JobOptions { restore, ..self.options(&scratch.join("checkpoints")) }
+    }
+
+    /// Runs the job, until it is asked to stop after some records if `stop` is given; returns what it
+    /// gave out, sorted.
+    fn run(self, options: &JobOptions, stop: Option<&StopSignal>) -> thalweg::Result<Vec<String>> {
+        let keys = self.keys;
+        let (sink, given) = memory::sink();
+        let read = Arc::new(AtomicU64::new(0));
+        let stops = stop.cloned();
+        let build = move |job: &Job| {
+            let (read, stops) = (read.clone(), stops.clone());
+            let numbers = generator(Some(RECORDS), move |number| {
+                if let Some(stop) = &stops
+                    && read.fetch_add(1, Ordering::Relaxed) == STOPPED_AFTER
+                {
+                    stop.stop();
+                }
+                number
+            });
+            let rate = if stop.is_some() { 5_000 } else { 1_000_000 };
+            let timed =
+                job.source("numbers", numbers.splits(2).records_per_second(rate)).event_time(
+                    |n| *n as i64 * 10,
+                    Watermarks::bounded_out_of_orderness(time::millis(100)),
+                );
+            let by_key = timed.key_by(move |n| format!("key {}", n % keys));
+            let windows = by_key.window(Sliding::of(time::seconds(5), time::seconds(1)));
+            let windows = windows.aggregate("windows", (Count, Sum::of(|n: &u64| *n as i64)));
+            windows.results().map(|result| format!("{result:?}")).sink("windows-out", sink.clone());
+            by_key
+                .aggregate("runs", Count)
+                .map(|counted| format!("{counted:?}"))
+                .sink("runs-out", sink.clone());
+            Ok(())
+        };
+        let signal = stop.cloned().unwrap_or_default();
+        thalweg::execute_until(JOB, build, options, &signal)?;
+        let mut lines = given.snapshot();
+        lines.sort_unstable();
+        Ok(lines)
     }
 }
 
@@ -93,88 +132,79 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn expected() -> Vec<String> {
-    let text = fs::read_to_string(golden().join("expected.txt")).expect("is there");
-    text.lines().map(str::to_owned).collect()
-}
-
-/// The options that go on from the golden checkpoint, copied to `scratch`.
-fn from_checkpoint(scratch: &Path) -> JobOptions {
-    let directory = scratch.join("checkpoints");
-    copy(&golden().join("checkpoint"), &directory);
-    options(&directory)
-}
-
-/// The options that go on from the golden savepoint, copied to `scratch`.
-fn from_savepoint(scratch: &Path) -> JobOptions {
-    let savepoint = scratch.join("savepoint");
-    copy(&golden().join("savepoint"), &savepoint);
-    let restore = Restore::Savepoint(savepoint);
-    JobOptions { restore, ..options(&scratch.join("checkpoints")) }
-}
+/// The two ways to go on.
+const STARTS: [fn(Golden, &Path) -> JobOptions; 2] =
+    [Golden::from_checkpoint, Golden::from_savepoint];
 
 #[test]
-fn a_job_goes_on_from_the_first_checkpoints_and_savepoints() {
-    for start in [from_checkpoint, from_savepoint] {
-        for parallelism in [1, 2, 3] {
-            let scratch = tempfile::tempdir().expect("a temporary directory");
-            let options = start(scratch.path());
-            let options = JobOptions { parallelism: Some(parallelism), ..options };
-            let given = run(&options, None).expect("it goes on");
-            assert!(given == expected(), "other results at parallelism {parallelism}");
-        }
-    }
-}
-
-#[test]
-fn damaged_ones_are_refused() {
-    for start in [from_checkpoint, from_savepoint] {
-        let scratch = tempfile::tempdir().expect("a temporary directory");
-        start(scratch.path());
-        let mut all = Vec::new();
-        files(scratch.path(), &mut all);
-        // Claims of epochs and the mark of a commit say nothing of state.
-        all.retain(|path| {
-            !path.to_string_lossy().contains("epochs") && !path.ends_with("committed")
-        });
-        assert!(all.len() >= 2, "{all:?}");
-        for path in all {
-            // Part of a file may be dead weight: all of it is damaged.
-            let damages: [fn(&mut Vec<u8>); 3] = [
-                |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 0x55),
-                |bytes| bytes.truncate(1),
-                Vec::clear,
-            ];
-            for (number, damage) in damages.into_iter().enumerate() {
+fn a_job_goes_on_from_old_checkpoints_and_savepoints() {
+    for golden in GOLDEN {
+        for start in STARTS {
+            for parallelism in [1, 2, 3] {
                 let scratch = tempfile::tempdir().expect("a temporary directory");
-                let options = start(scratch.path());
-                let name = path.file_name().expect("has a name");
-                let mut copies = Vec::new();
-                files(scratch.path(), &mut copies);
-                let copy = copies.iter().find(|copy| copy.ends_with(name)).expect("was copied");
-                let mut bytes = fs::read(copy).expect("reads");
-                damage(&mut bytes);
-                fs::write(copy, bytes).expect("writes");
-                let error = run(&options, None).err();
-                let error = error.unwrap_or_else(|| panic!("damage {number} of {path:?} passes"));
-                let is_refused =
-                    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Incompatible);
-                assert!(is_refused, "damage {number} of {path:?}: {error}");
+                let options = start(golden, scratch.path());
+                let options = JobOptions { parallelism: Some(parallelism), ..options };
+                let given = golden.run(&options, None).expect("it goes on");
+                let version = golden.version;
+                assert!(given == golden.expected(), "{version}, parallelism {parallelism}");
             }
         }
     }
 }
 
 #[test]
-#[ignore = "writes tests/compat anew"]
+fn damaged_ones_are_refused() {
+    for golden in GOLDEN {
+        for start in STARTS {
+            refuses_damage(golden, start);
+        }
+    }
+}
+
+fn refuses_damage(golden: Golden, start: fn(Golden, &Path) -> JobOptions) {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    start(golden, scratch.path());
+    let mut all = Vec::new();
+    files(scratch.path(), &mut all);
+    // Claims of epochs and the mark of a commit say nothing of state.
+    all.retain(|path| !path.to_string_lossy().contains("epochs") && !path.ends_with("committed"));
+    assert!(all.len() >= 2, "{all:?}");
+    for path in all {
+        // Part of a file may be dead weight: all of it is damaged.
+        let damages: [fn(&mut Vec<u8>); 3] = [
+            |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 0x55),
+            |bytes| bytes.truncate(1),
+            Vec::clear,
+        ];
+        for (number, damage) in damages.into_iter().enumerate() {
+            let scratch = tempfile::tempdir().expect("a temporary directory");
+            let options = start(golden, scratch.path());
+            let name = path.file_name().expect("has a name");
+            let mut copies = Vec::new();
+            files(scratch.path(), &mut copies);
+            let copy = copies.iter().find(|copy| copy.ends_with(name)).expect("was copied");
+            let mut bytes = fs::read(copy).expect("reads");
+            damage(&mut bytes);
+            fs::write(copy, bytes).expect("writes");
+            let error = golden.run(&options, None).err();
+            let error = error.unwrap_or_else(|| panic!("damage {number} of {path:?} passes"));
+            let is_refused = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Incompatible);
+            assert!(is_refused, "damage {number} of {path:?}: {error}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "writes the newest of tests/compat anew"]
 fn write_golden_files() {
     let scratch = tempfile::tempdir().expect("a temporary directory");
-    let golden = golden();
+    let newest = GOLDEN[GOLDEN.len() - 1];
+    let golden = newest.directory();
     let _ = fs::remove_dir_all(&golden);
     fs::create_dir_all(&golden).expect("makes a directory");
     let checkpoints = scratch.path().join("checkpoints");
-    let options = JobOptions { checkpoints_retained: Some(1), ..options(&checkpoints) };
-    run(&options, Some(&StopSignal::default())).expect("runs");
+    let options = JobOptions { checkpoints_retained: Some(1), ..newest.options(&checkpoints) };
+    newest.run(&options, Some(&StopSignal::default())).expect("runs");
     for folder in ["checkpoints", "epochs", "files"] {
         copy(&checkpoints.join(folder), &golden.join("checkpoint").join(folder));
     }
@@ -193,7 +223,7 @@ fn write_golden_files() {
     let archive = Archive::open(&checkpoints, None).expect("opens");
     let made = export_archive(&archive, scratch.path()).expect("writes a savepoint");
     copy(&made, &golden.join("savepoint"));
-    let resumed = from_checkpoint(scratch.path().join("resumed").as_path());
-    let lines = run(&resumed, None).expect("goes on");
+    let resumed = newest.from_checkpoint(scratch.path().join("resumed").as_path());
+    let lines = newest.run(&resumed, None).expect("goes on");
     fs::write(golden.join("expected.txt"), lines.join("\n") + "\n").expect("writes");
 }

@@ -62,3 +62,69 @@ fn a_function_that_fails_by_chance_changes_no_result() {
     println!("{failures} failures in {count} runs");
     assert!(failures > 0 || count == 1, "some calls fail");
 }
+
+/// Two jobs in one, between which no record passes: one counts clicks of two users each, the other of each,
+/// and calls of the first one's function fail, wherever the seed wants it. Returns how often that
+/// has started the first again and not the second.
+fn run_two_regions(seed: u64) -> u64 {
+    let random = &mut Random::new(seed);
+    let splits = clicks(random, 0);
+    let records = splits.iter().map(Vec::len).sum::<usize>();
+    let failing = [0, 1, 2].map(|_| random.below(records.max(1) * 3 / 2));
+    let (calls, others) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (by_key, counted_by_key) = memory::sink();
+    let (by_user, counted_by_user) = memory::sink();
+    let build = || {
+        let (calls, others) = (calls.clone(), others.clone());
+        let job = Job::new();
+        job.source("clicks", memory::from_splits(splits.clone()))
+            .key_by(|click| click.user)
+            .records()
+            .try_inspect(
+                move |_| match failing.contains(&calls.fetch_add(1, Ordering::Relaxed)) {
+                    true => Err(thalweg::Error::unavailable("by chance")),
+                    false => Ok(()),
+                },
+                OnError::Fail,
+            )
+            .key_by(|click| click.key / 2)
+            .aggregate("count-by-two", Count)
+            .sink("two-out", by_key.clone());
+        job.source("clicks-again", memory::from_splits(splits.clone()))
+            .inspect(move |_| {
+                others.fetch_add(1, Ordering::Relaxed);
+            })
+            .key_by(|click| click.user)
+            .aggregate("count-by-user", Count)
+            .sink("user-out", by_user.clone());
+        Ok(job.into_graph())
+    };
+    let report = Simulation::new(seed).run("regions", build).expect("it comes to its end");
+    let expected = |of: fn(&crate::data::Click) -> u32| {
+        let mut totals: BTreeMap<u32, u64> = BTreeMap::new();
+        for click in splits.iter().flatten() {
+            *totals.entry(of(click)).or_default() += 1;
+        }
+        totals.into_iter().flat_map(|(key, total)| (1..=total).map(move |n| (key, n)))
+    };
+    let sorted = |mut counts: Vec<(u32, u64)>| {
+        counts.sort_unstable();
+        counts
+    };
+    let counts = counted_by_key.take().iter().map(|keyed| (keyed.key, keyed.value)).collect();
+    assert!(sorted(counts).into_iter().eq(expected(|click| click.user / 2)), "seed {seed}: by two users");
+    let counts = counted_by_user.take().iter().map(|keyed| (keyed.key, keyed.value)).collect();
+    assert!(sorted(counts).into_iter().eq(expected(|click| click.user)), "seed {seed}: by user");
+    if report.restarts == 0 {
+        assert_eq!(others.load(Ordering::Relaxed), records, "seed {seed}: it was read again");
+    }
+    report.regions_restarted
+}
+
+#[test]
+fn a_region_that_fails_is_started_again_alone() {
+    let (first, count) = crate::seeds(300);
+    let restarts: u64 = (first..first + count).map(run_two_regions).sum();
+    println!("{restarts} restarts of a region in {count} runs");
+    assert!(restarts > 0 || count == 1, "some regions fail alone");
+}

@@ -8,7 +8,10 @@
 //! none, and so is one whose records may come from a split that had been idle: the operator behind
 //! it then takes the records as they are.
 
+use std::collections::BTreeSet;
+
 use petgraph::algo::toposort;
+use petgraph::unionfind::UnionFind;
 use thalweg_checkpoint::Manifest;
 
 use super::logical::{Edge, JobGraph, NodeId, Partition, Port};
@@ -207,6 +210,36 @@ impl ExecutionPlan {
         chain.targets.push(Default::default());
         chain.targets[at][port as usize].push(Target::Node(position));
         (task, position)
+    }
+
+    /// The tasks that depend on a task, or it on them, by whatever way: no record passes between
+    /// these and others.
+    pub(crate) fn region_of(&self, task: usize) -> BTreeSet<usize> {
+        let mut connected = UnionFind::<usize>::new(self.tasks.len());
+        for (to, from) in self.edges() {
+            connected.union(to, from);
+        }
+        (0..self.tasks.len()).filter(|other| connected.equiv(*other, task)).collect()
+    }
+
+    /// The operators of some tasks.
+    pub(crate) fn nodes_of(&self, tasks: &BTreeSet<usize>) -> BTreeSet<NodeId> {
+        tasks.iter().flat_map(|task| self.tasks[*task].nodes.iter().copied()).collect()
+    }
+
+    /// Whether another plan has the same tasks under the same numbers.
+    pub(crate) fn has_tasks_of(&self, other: &ExecutionPlan) -> bool {
+        let tasks = |plan: &ExecutionPlan| {
+            let task = |task: &Task| (task.nodes.clone(), task.parallelism);
+            plan.tasks.iter().map(task).collect::<Vec<_>>()
+        };
+        tasks(self) == tasks(other)
+    }
+
+    /// The tasks at both ends of each edge.
+    fn edges(&self) -> impl Iterator<Item = (usize, usize)> {
+        let tasks = self.tasks.iter().enumerate();
+        tasks.flat_map(|(to, task)| task.inputs.iter().map(move |input| (to, input.task)))
     }
 
     /// The number of subtasks of all tasks.

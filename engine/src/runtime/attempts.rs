@@ -12,12 +12,16 @@
 //! as a new process would be, from the same graph: committers commit what the newest manifest
 //! holds and remove the rest.
 //!
+//! Where a subtask has failed and other regions of the job do not depend on it (`deploy/crew.rs`),
+//! those work on in (3), without checkpoints (`interlude.rs`); (4) is left out, and (5) is about
+//! the missing regions only.
+//!
 //! # Invariants
 //! * I1: an attempt starts from the newest checkpoint of this run; before there is one, from what
 //!   the run was told to start from. Checkpoints of other runs that were passed over stay so.
 //! * I2: without a store there is one attempt: its output is visible already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,19 +31,20 @@ use thalweg_checkpoint::{
 };
 
 use super::clock::{Clock, wall_clock_millis};
-use super::coordinate::{Run, TICK};
+use super::coordinate::{Failure, Run, TICK};
 use super::external::TokioExecutor;
+use super::interlude::Interlude;
 use super::savepoints::Savepoints;
 use super::starting_point::starting_point;
 use super::{Backends, Observer, SharedStore, StopSignal, lock, worker_of};
 use crate::batch::BATCH_RECORDS;
 use crate::deploy::{
-    Committers, DeployContext, Deployment, check_manifest, first_id, in_flight, open_committers,
+    Crew, DeployContext, Deployment, check_manifest, first_id, in_flight, open_committers,
     operator_records,
 };
 use crate::error::{Error, Result};
 use crate::external::External;
-use crate::graph::{JobGraph, NodeKind};
+use crate::graph::{ExecutionPlan, JobGraph, NodeId, NodeKind};
 use crate::options::JobConfig;
 use crate::park::Parker;
 use crate::poison::{self, PoisonWatch, SplitRead};
@@ -77,6 +82,10 @@ pub(crate) struct Attempts<'a> {
     history: History,
     /// Why the attempt before this one failed.
     failure: Option<Error>,
+    /// One for each worker.
+    parkers: Vec<Parker>,
+    /// What the subtasks that there are stand on.
+    ground: Option<Ground>,
 }
 
 impl<'a> Attempts<'a> {
@@ -106,6 +115,8 @@ impl<'a> Attempts<'a> {
                 read: Vec::new(),
             },
             failure: None,
+            parkers: (0..config.workers).map(|_| Parker::new()).collect(),
+            ground: None,
         };
         if let Some(checkpoints) = &config.checkpoints {
             let owner = Owner::this_process(wall_clock_millis());
@@ -124,10 +135,11 @@ impl<'a> Attempts<'a> {
 
     /// Makes attempts until one comes to an end, or fails for good.
     pub(crate) fn run(mut self, observer: Observer<'_>) -> Result<RunReport> {
+        let mut ended = self.attempt(None, observer);
         loop {
-            let mut error = match self.attempt(observer) {
+            let Failure { mut error, survivors } = match ended {
                 Ok(report) => return Ok(report),
-                Err(error) => error,
+                Err(failure) => failure,
             };
             if !error.is_retryable() {
                 return Err(error);
@@ -143,70 +155,138 @@ impl<'a> Attempts<'a> {
                 Answer::End(None) => return Err(error),
                 Answer::End(Some(why)) => return Err(error.with_note(&why)),
             };
-            self.announce(delay, &error);
+            self.announce(delay, &error, survivors.as_ref());
             self.failure = Some(error);
-            if self.is_stopped_within(delay, observer) {
-                return self.stopped();
+            ended = match self.wait(delay, survivors, observer) {
+                Waited::Stopped => return self.stopped(),
+                Waited::Over(survivors) => self.attempt(survivors, observer),
+                Waited::Failed(failure) => Err(failure),
             }
         }
     }
 
     /// One attempt, from its deployment to its end.
-    fn attempt(&mut self, observer: Observer<'_>) -> Result<RunReport> {
-        let parkers: Vec<Parker> = (0..self.config.workers).map(|_| Parker::new()).collect();
-        let ready = match self.deploy(&parkers) {
-            Ok(ready) => ready,
-            Err(error) => return Err(self.not_started_again(error)),
+    fn attempt(
+        &mut self,
+        survivors: Option<Crew>,
+        observer: Observer<'_>,
+    ) -> std::result::Result<RunReport, Failure> {
+        let mut survivors = survivors;
+        let (crew, savepoint) = match self.deploy(&mut survivors) {
+            Ok(Some(ready)) => ready,
+            Ok(None) => return Ok(self.finished_before()),
+            Err(error) => {
+                let error = self.not_started_again(error);
+                return Err(Failure { error, survivors });
+            }
         };
-        // What keeps state on disk stays until the workers have gone.
-        let Ready { committers, deployment, first_id, savepoint, backends: _backends } = match ready
-        {
-            Some(ready) => ready,
-            None => return Ok(self.finished_before()),
+        let Some(Ground { plan, .. }) = &self.ground else {
+            return Err(Failure { error: Error::bug("nothing is deployed"), survivors: None });
         };
         let run = Run {
             job: self.job,
             config: self.config,
-            records: operator_records(self.graph),
-            committers,
+            graph: self.graph,
+            plan,
             store: self.store.clone(),
-            first_id,
             savepoint,
             savepoints: Savepoints::default(),
             history: &mut self.history,
             watch: &mut self.watch,
             clock: self.clock,
             stop: self.stop,
+            failed: None,
         };
-        run.execute(deployment, parkers, observer)
+        run.execute(crew, &self.parkers, observer)
     }
 
-    /// Opens all that an attempt needs; none if the job has finished.
-    fn deploy(&mut self, parkers: &[Parker]) -> Result<Option<Ready>> {
-        if self.restarts.total() > 0 {
+    /// Opens all that an attempt needs and that has not survived the one before, and tells the
+    /// savepoint that the run comes from; none if the job has finished.
+    fn deploy(&mut self, survivors: &mut Option<Crew>) -> Result<Option<(Crew, Option<String>)>> {
+        let graph = self.graph;
+        // A region that failed leaves the store as the others need it.
+        if self.restarts.total() > 0 && survivors.is_none() {
             self.recover_store()?;
         }
         let restored = self.newest()?;
-        let store = self.store.as_ref().map(lock);
-        let (store, restored) = (store.as_ref().map(|store| &***store), restored.as_ref());
+        let restored = restored.as_ref();
         if let Some(manifest) = restored {
-            check_manifest(self.graph, manifest, self.config.key_groups)?;
+            check_manifest(graph, manifest, self.config.key_groups)?;
         }
-        let committers = open_committers(self.graph, restored, store)?;
+        let plan = in_flight::plan(graph, self.config.parallelism, restored)?;
+        self.prepare(plan, survivors)?;
+        let ground = self.ground.as_ref().ok_or_else(|| Error::bug("nothing is prepared"))?;
+        let tasks = match survivors {
+            Some(survivors) => survivors.desk.missing.clone(),
+            None => (0..ground.plan.tasks.len()).collect(),
+        };
+        let store = self.store.as_ref().map(lock);
+        let store = store.as_ref().map(|store| &***store);
+        let nodes = ground.plan.nodes_of(&tasks);
+        let committers = open_committers(graph, nodes.into_iter(), restored, store)?;
         if restored.is_some_and(|manifest| manifest.finished) {
             return Ok(None);
         }
-        let (config, plan) =
-            (self.config, in_flight::plan(self.graph, self.config.parallelism, restored)?);
-        let backends = Backends::new(self.graph, &plan, config, self.work_directory.clone())?;
-        let mut deployment = Deployment::new(DeployContext {
+        let mut deployment = self.build(ground, &tasks, restored, store)?;
+        deployment.metrics.set_begun(self.counters.clone());
+        tracing::info!(
+            job = self.job,
+            tasks = tasks.len(),
+            subtasks = deployment.subtasks.len(),
+            workers = self.config.workers,
+            restored_from = restored.map(|manifest| manifest.id.0),
+            restarts = self.restarts.total(),
+            "job starts"
+        );
+        let crew = match survivors.take() {
+            Some(mut crew) => {
+                crew.complete(deployment, committers);
+                crew
+            }
+            None => {
+                let first_id = first_id(restored, store);
+                let place = (self.config.key_groups, self.work_directory.clone());
+                Crew::new(deployment, committers, operator_records(graph), first_id, place)
+            }
+        };
+        Ok(Some((crew, restored.and_then(|manifest| manifest.savepoint.clone()))))
+    }
+
+    /// What the next attempt stands on: for survivors what they stand on, if that fits. If it does
+    /// not, nothing has survived.
+    fn prepare(&mut self, plan: ExecutionPlan, survivors: &mut Option<Crew>) -> Result<()> {
+        let fits = |ground: &Ground| plan.has_tasks_of(&ground.plan);
+        if survivors.is_some() && self.ground.as_ref().is_some_and(fits) {
+            return Ok(());
+        }
+        if survivors.take().is_some() {
+            self.recover_store()?;
+        }
+        self.ground = None;
+        let work_directory = self.work_directory.clone();
+        let backends = Backends::new(self.graph, &plan, self.config, work_directory)?;
+        self.ground = Some(Ground { plan, backends });
+        Ok(())
+    }
+
+    /// Builds the subtasks of some tasks.
+    fn build(
+        &self,
+        ground: &Ground,
+        tasks: &BTreeSet<usize>,
+        restored: Option<&Manifest>,
+        store: Option<&dyn CheckpointStore>,
+    ) -> Result<Deployment> {
+        let (config, parkers) = (self.config, &self.parkers);
+        Deployment::new(DeployContext {
             graph: self.graph,
-            plan: &plan,
+            plan: &ground.plan,
+            tasks,
             key_groups: config.key_groups,
             bounds: &mut || config.channels,
             batch_records: BATCH_RECORDS,
-            waker: &|task, index| parkers[worker_of(task, index, config.workers)].waker(),
-            backend: &|operator, index| backends.config(operator, index),
+            waker: &|task, index| parkers[worker_of(task, index, parkers.len())].waker(),
+            backend: &|operator, index| ground.backends.config(operator, index),
             restored,
             store,
             is_checkpointed: store.is_some(),
@@ -218,20 +298,7 @@ impl<'a> Attempts<'a> {
                 .unwrap_or_default(),
             external: External::new(Arc::new(TokioExecutor::default())),
             suspect: self.watch.suspect(),
-        })?;
-        deployment.metrics.set_begun(self.counters.clone());
-        let first_id = first_id(restored, store);
-        tracing::info!(
-            job = self.job,
-            tasks = plan.tasks.len(),
-            subtasks = plan.subtask_count(),
-            workers = config.workers,
-            restored_from = restored.map(|manifest| manifest.id.0),
-            restarts = self.restarts.total(),
-            "job starts"
-        );
-        let savepoint = restored.and_then(|manifest| manifest.savepoint.clone());
-        Ok(Some(Ready { committers, deployment, first_id, savepoint, backends }))
+        })
     }
 
     fn locate(&self, error: &Error) -> Option<String> {
@@ -267,7 +334,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    fn announce(&mut self, delay: Duration, error: &Error) {
+    fn announce(&mut self, delay: Duration, error: &Error, survivors: Option<&Crew>) {
         let number = self.restarts.total();
         let from = match self.history.published.or(self.history.restored_from) {
             Some(id) => format!("checkpoint {id}"),
@@ -276,20 +343,49 @@ impl<'a> Attempts<'a> {
         let delay = seconds(delay);
         let at = error.record().map(|record| record.describe(&self.history.read));
         let at = at.map_or_else(String::new, |at| format!(", at {at}"));
-        tracing::warn!("restart {number} in {delay} from {from}: {}{at}", error.to_line());
+        let what = match (survivors, &self.ground) {
+            (Some(survivors), Some(ground)) => {
+                let nodes = ground.plan.nodes_of(&survivors.desk.missing);
+                let name = |node: NodeId| format!("`{}`", self.graph.info(node).name);
+                format!(" of {}", nodes.into_iter().map(name).collect::<Vec<_>>().join(", "))
+            }
+            _ => String::new(),
+        };
+        let error = error.to_line();
+        tracing::warn!("restart {number}{what} in {delay} from {from}: {error}{at}");
         self.history.progress.restarts = number;
     }
 
-    /// Waits; true if the job is asked to stop meanwhile.
-    fn is_stopped_within(&mut self, delay: Duration, observer: Observer<'_>) -> bool {
-        let until = self.clock.elapsed() + delay;
+    /// Waits before the next attempt, while what goes on works on.
+    fn wait(&mut self, delay: Duration, survivors: Option<Crew>, observer: Observer<'_>) -> Waited {
         self.history.progress.is_restarting = true;
+        let until = self.clock.elapsed() + delay;
+        let waited = match (survivors, &self.ground) {
+            (Some(survivors), Some(ground)) => {
+                let interlude = Interlude {
+                    of: (self.graph, &ground.plan),
+                    store: self.store.as_ref(),
+                    clock: self.clock,
+                    stop: self.stop,
+                    history: &mut self.history,
+                    until,
+                };
+                interlude.run(survivors, &self.parkers, observer)
+            }
+            _ => self.sleep(until, observer),
+        };
+        self.history.progress.is_restarting = false;
+        waited
+    }
+
+    fn sleep(&mut self, until: Duration, observer: Observer<'_>) -> Waited {
         loop {
             let now = self.clock.elapsed();
-            let is_stopped = self.stop.is_requested();
-            if is_stopped || now >= until {
-                self.history.progress.is_restarting = false;
-                return is_stopped;
+            if self.stop.is_requested() {
+                return Waited::Stopped;
+            }
+            if now >= until {
+                return Waited::Over(None);
             }
             self.history.progress.elapsed = now;
             observer(&self.history.progress);
@@ -304,7 +400,7 @@ impl<'a> Attempts<'a> {
         let newest = self.newest()?;
         let store = self.store.as_ref().map(lock);
         let store = store.as_ref().map(|store| &***store);
-        open_committers(self.graph, newest.as_ref(), store)?;
+        open_committers(self.graph, self.graph.nodes(), newest.as_ref(), store)?;
         let outcome = match newest.is_some_and(|manifest| manifest.finished) {
             true => RunOutcome::Finished,
             false => RunOutcome::Stopped,
@@ -341,11 +437,19 @@ impl History {
     }
 }
 
-/// An attempt that can begin.
-struct Ready {
-    committers: Committers,
-    deployment: Deployment,
-    first_id: CheckpointId,
-    savepoint: Option<String>,
+/// What subtasks stand on.
+struct Ground {
+    plan: ExecutionPlan,
+    /// What keeps state on disk stays until the subtasks have gone.
     backends: Backends,
+}
+
+/// How the time between two attempts ended.
+pub(crate) enum Waited {
+    /// It is over; what goes on, if something does.
+    Over(Option<Crew>),
+    /// The job is to stop.
+    Stopped,
+    /// What went on has failed, too.
+    Failed(Failure),
 }

@@ -1,32 +1,27 @@
 //! The coordinating thread: carries out what the checkpoint coordinator commands.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::RecvTimeoutError;
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointMode, Command, Coordinator, CoordinatorConfig, Manifest,
-    OperatorRecord, Outcome, PendingManifest, SinkCommittables, SubtaskAck, SubtaskId,
+    CheckpointId, CheckpointMode, Command, Coordinator, Manifest, Outcome, PendingManifest,
+    SinkCommittables, SubtaskAck, SubtaskId,
 };
 
 use super::attempts::History;
 use super::clock::{Clock, wall_clock_millis};
 use super::savepoints::Savepoints;
-use super::worker::Worker;
-use super::writer::CheckpointWriter;
-use super::{Observer, SharedStore, StopSignal, lock, worker_of};
-use crate::deploy::{Committers, Deployment};
+use super::threads::Threads;
+use super::{Observer, SharedStore, StopSignal, lock};
+use crate::deploy::{CheckpointTimes, Crew, Desk, Hands};
 use crate::error::{Error, Result};
+use crate::graph::{ExecutionPlan, JobGraph};
 use crate::options::JobConfig;
-use crate::park::{Parker, Waker};
+use crate::park::Parker;
 use crate::poison::{PoisonWatch, SplitRead};
 use crate::progress::{JobMetrics, Progress, RunOutcome, RunReport};
 use crate::sink::Committable;
-use crate::state_writer::StateWriter;
-use crate::subtask::{Control, Subtask};
+use crate::subtask::Control;
 
 /// How often progress is shown and the stop signal is looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
@@ -41,8 +36,8 @@ pub(crate) enum Report {
     Drained(SubtaskId),
     /// Output that may be committed at once.
     Commit { sink: String, committables: Vec<Committable> },
-    /// The run cannot go on.
-    Failed(Error),
+    /// The run cannot go on, because of a subtask if one is named.
+    Failed(Error, Option<SubtaskId>),
     /// How far the splits of a worker that has ended were read.
     Read(Vec<SplitRead>),
 }
@@ -51,10 +46,9 @@ pub(crate) enum Report {
 pub(crate) struct Run<'a> {
     pub(crate) job: &'a str,
     pub(crate) config: &'a JobConfig,
-    pub(crate) records: Vec<OperatorRecord>,
-    pub(crate) committers: Committers,
+    pub(crate) graph: &'a JobGraph,
+    pub(crate) plan: &'a ExecutionPlan,
     pub(crate) store: Option<SharedStore>,
-    pub(crate) first_id: CheckpointId,
     pub(crate) history: &'a mut History,
     pub(crate) watch: &'a mut PoisonWatch,
     /// The savepoint from which the checkpoints of the directory come.
@@ -62,123 +56,66 @@ pub(crate) struct Run<'a> {
     pub(crate) savepoints: Savepoints,
     pub(crate) clock: Clock,
     pub(crate) stop: &'a StopSignal,
+    /// The subtask that has failed.
+    pub(crate) failed: Option<SubtaskId>,
 }
 
-/// The threads of a run.
-struct Threads {
-    handles: Vec<JoinHandle<()>>,
-    /// Per worker: its mailbox and its waker.
-    workers: Vec<(Sender<(SubtaskId, Control)>, Waker)>,
-    reports: Receiver<Report>,
-    is_cancelled: Arc<AtomicBool>,
-    /// The newest checkpoint that was given up.
-    aborted: Arc<AtomicU64>,
+/// Why an attempt has failed, and what of it can go on.
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) survivors: Option<Crew>,
 }
 
 impl Run<'_> {
     /// Starts the threads, coordinates until the end, and joins them.
     pub(crate) fn execute(
         mut self,
-        deployment: Deployment,
-        parkers: Vec<Parker>,
+        crew: Crew,
+        parkers: &[Parker],
         observer: Observer<'_>,
-    ) -> Result<RunReport> {
-        let Deployment { subtasks, sources, metrics, state, tables } = deployment;
-        self.records = tables.complete(std::mem::take(&mut self.records));
+    ) -> std::result::Result<RunReport, Failure> {
         self.history.read.clear();
-        let mut coordinator = Coordinator::new(
-            CoordinatorConfig {
-                interval_ms: self.config.checkpoints.as_ref().map(|c| c.interval_ms),
-                timeout_ms: self.config.checkpoints.as_ref().map_or(i64::MAX, |c| c.timeout_ms),
-                unaligned_after_ms: self
-                    .config
-                    .checkpoints
-                    .as_ref()
-                    .and_then(|checkpoints| checkpoints.unaligned_after_ms),
-                resend_ms: 1000,
-                subtasks: subtasks.iter().map(|subtask| subtask.id).collect(),
-                sources,
-                first_id: self.first_id,
-                // Opening the committers has committed what the restored manifest holds.
-                pending_commits: Vec::new(),
-            },
-            self.clock.now().millis(),
-        );
-        let mut workers: Vec<Vec<_>> = parkers.iter().map(|_| Vec::new()).collect();
-        for subtask in subtasks {
-            let worker =
-                worker_of(subtask.id.task as usize, subtask.id.index as usize, parkers.len());
-            workers[worker].push(subtask);
-        }
-        let directory = self.store.as_ref().and_then(|store| lock(store).work_directory());
-        let writer = StateWriter::new(state, self.first_id, self.config.key_groups, directory);
-        let threads = self.spawn(workers, parkers, writer)?;
-        let ended = self.coordinate(&mut coordinator, &threads, &metrics, observer);
+        let mut coordinator = crew.coordinator(self.times(), self.clock.now().millis());
+        let Crew { hands: Hands { subtasks, writer }, mut desk } = crew;
+        let threads = Threads::spawn(subtasks, writer, parkers, (self.store.as_ref(), self.clock))
+            .map_err(|error| Failure { error, survivors: None })?;
+        let ended = self.coordinate(&mut coordinator, &threads, &mut desk, observer);
         if ended.is_err() {
             threads.cancel();
         }
-        for report in threads.join().try_iter() {
-            if let Report::Read(read) = report {
-                self.history.read.extend(read);
+        self.history.progress = self.progress(&desk.metrics, &coordinator);
+        let (hands, failed) = threads.join(&mut self.history.read);
+        let error = match ended {
+            Ok(outcome) => return Ok(self.history.report(self.clock.elapsed(), outcome)),
+            Err(error) => error,
+        };
+        let first = self.failed.take();
+        let failed = std::iter::once(first).chain(failed.into_iter().map(|(_, failed)| failed));
+        let survivors = hands.map(|hands| Crew { hands, desk }).and_then(|mut crew| {
+            let mut goes_on = crew.leave(&coordinator);
+            for failed in failed {
+                goes_on &= failed.is_some_and(|failed| crew.lose(failed, (self.graph, self.plan)));
             }
-        }
-        self.history.progress = self.progress(&metrics, &coordinator);
-        ended.map(|outcome| self.history.report(self.clock.elapsed(), outcome))
+            goes_on.then_some(crew)
+        });
+        Err(Failure { error, survivors })
     }
 
-    fn spawn(
-        &self,
-        workers: Vec<Vec<Subtask>>,
-        parkers: Vec<Parker>,
-        state: StateWriter,
-    ) -> Result<Threads> {
-        let (report, reports) = unbounded();
-        let (writer, requests) = unbounded();
-        let is_cancelled = Arc::new(AtomicBool::new(false));
-        let mut threads = Threads {
-            handles: Vec::new(),
-            workers: Vec::new(),
-            reports,
-            is_cancelled: is_cancelled.clone(),
-            aborted: Arc::default(),
-        };
-        let (store, reports) = (self.store.clone(), report.clone());
-        let checkpoint_writer = CheckpointWriter {
-            requests,
-            reports: report.clone(),
-            writer: state,
-            store,
-            aborted: threads.aborted.clone(),
-        };
-        threads.start("checkpoint-writer".to_owned(), move || {
-            let write = || checkpoint_writer.run();
-            if catch_unwind(AssertUnwindSafe(write)).is_err() {
-                let error = Error::bug("the checkpoint writer panicked, see the message above");
-                let _ = reports.send(Report::Failed(error));
-            }
-        })?;
-        for (index, (subtasks, parker)) in workers.into_iter().zip(parkers).enumerate() {
-            let (control, mailbox) = unbounded();
-            threads.workers.push((control, parker.waker()));
-            let worker = Worker {
-                subtasks,
-                control: mailbox,
-                reports: report.clone(),
-                writer: writer.clone(),
-                parker,
-                clock: self.clock,
-                is_cancelled: is_cancelled.clone(),
-            };
-            threads.start(format!("worker-{index}"), move || worker.run())?;
+    fn times(&self) -> CheckpointTimes {
+        let checkpoints = self.config.checkpoints.as_ref();
+        CheckpointTimes {
+            interval_ms: checkpoints.map(|checkpoints| checkpoints.interval_ms),
+            timeout_ms: checkpoints.map_or(i64::MAX, |checkpoints| checkpoints.timeout_ms),
+            unaligned_after_ms: checkpoints.and_then(|c| c.unaligned_after_ms),
+            resend_ms: 1000,
         }
-        Ok(threads)
     }
 
     fn coordinate(
         &mut self,
         coordinator: &mut Coordinator,
         threads: &Threads,
-        metrics: &JobMetrics,
+        desk: &mut Desk,
         observer: Observer<'_>,
     ) -> Result<RunOutcome> {
         let mut last_shown = Duration::ZERO;
@@ -192,27 +129,27 @@ impl Run<'_> {
                     Command::Abort { id } => {
                         let reason = coordinator.last_failure().unwrap_or_default();
                         tracing::warn!(checkpoint = id.0, reason, "checkpoint given up");
-                        threads.aborted.store(id.0, Ordering::Relaxed);
-                        threads.tell_all(Control::Abort { id }, coordinator);
+                        threads.abort(id.0);
+                        tell_all(threads, Control::Abort { id }, coordinator);
                     }
                     Command::Completed { id } => {
                         tracing::info!(checkpoint = id.0, "checkpoint published");
-                        threads.tell_all(Control::Completed { id }, coordinator);
+                        tell_all(threads, Control::Completed { id }, coordinator);
                     }
                     Command::Publish(pending) => {
                         let id = pending.id;
-                        if self.publish(pending)? {
-                            threads.tell_all(Control::Relax, coordinator);
+                        if self.publish(pending, desk)? {
+                            tell_all(threads, Control::Relax, coordinator);
                         }
                         coordinator.handle_published(self.clock.now().millis(), id);
                     }
                     Command::Commit { upto, committables } => {
-                        self.commit(coordinator, upto, &committables)?;
+                        self.commit(coordinator, desk, upto, &committables)?;
                     }
                     Command::Discard { id } => self.discard(id),
                     Command::Shutdown(outcome) => {
-                        threads.tell_all(Control::Shutdown, coordinator);
-                        observer(&self.progress(metrics, coordinator));
+                        tell_all(threads, Control::Shutdown, coordinator);
+                        observer(&self.progress(&desk.metrics, coordinator));
                         self.savepoints.finish(self.history.published, self.store.as_ref());
                         return Ok(match outcome {
                             Outcome::Finished => RunOutcome::Finished,
@@ -226,17 +163,22 @@ impl Run<'_> {
             {
                 self.savepoints.poll(store)?;
             }
-            self.wait(coordinator, threads)?;
+            self.wait(coordinator, threads, desk)?;
             let now = self.clock.elapsed();
             if now - last_shown >= TICK {
                 last_shown = now;
-                observer(&self.progress(metrics, coordinator));
+                observer(&self.progress(&desk.metrics, coordinator));
             }
         }
     }
 
     /// Waits for a report, a deadline or a tick, and handles what came.
-    fn wait(&mut self, coordinator: &mut Coordinator, threads: &Threads) -> Result<()> {
+    fn wait(
+        &mut self,
+        coordinator: &mut Coordinator,
+        threads: &Threads,
+        desk: &mut Desk,
+    ) -> Result<()> {
         let now = self.clock.now().millis();
         let until_deadline = coordinator
             .next_deadline()
@@ -257,11 +199,14 @@ impl Run<'_> {
                     coordinator.handle_drained(now, subtask);
                 }
                 Report::Commit { sink, committables } => {
-                    self.committer(&sink)?.commit(&committables)?;
+                    desk.committer(&sink)?.commit(&committables)?;
                 }
                 // The worker has said why it ends, or is about to have nothing to do.
                 Report::Read(read) => self.history.read.extend(read),
-                Report::Failed(error) => return Err(error),
+                Report::Failed(error, failed) => {
+                    self.failed = failed;
+                    return Err(error);
+                }
             }
         }
         for request in self.stop.take_savepoint_requests() {
@@ -282,7 +227,7 @@ impl Run<'_> {
     }
 
     /// Publishes a checkpoint; true if it ends a suspicion.
-    fn publish(&mut self, pending: PendingManifest) -> Result<bool> {
+    fn publish(&mut self, pending: PendingManifest, desk: &Desk) -> Result<bool> {
         let Some(store) = &self.store else { return Ok(false) };
         let manifest = Manifest {
             job: self.job.to_owned(),
@@ -294,7 +239,7 @@ impl Run<'_> {
                 .checkpoints
                 .as_ref()
                 .is_some_and(|checkpoints| checkpoints.mode == CheckpointMode::AtLeastOnce),
-            operators: self.records.clone(),
+            operators: desk.records.clone(),
             savepoint: self.savepoint.clone(),
             ..Manifest::from_pending(pending)
         };
@@ -324,11 +269,12 @@ impl Run<'_> {
     fn commit(
         &mut self,
         coordinator: &mut Coordinator,
+        desk: &mut Desk,
         upto: CheckpointId,
         committables: &[SinkCommittables],
     ) -> Result<()> {
         for SinkCommittables { sink, committables } in committables {
-            if let Err(error) = self.committer(sink)?.commit(committables) {
+            if let Err(error) = desk.committer(sink)?.commit(committables) {
                 let error = error.in_operator(sink);
                 let failures = coordinator.consecutive_commit_failures();
                 if !error.is_passing() || failures >= COMMIT_ATTEMPTS {
@@ -349,12 +295,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn committer(&mut self, sink: &str) -> Result<&mut Box<dyn crate::sink::Committer>> {
-        self.committers
-            .get_mut(sink)
-            .ok_or_else(|| Error::bug(format!("there is no committer for the sink `{sink}`")))
-    }
-
     fn progress(&self, metrics: &JobMetrics, coordinator: &Coordinator) -> Progress {
         let before = &self.history.progress;
         let took = |millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
@@ -370,47 +310,8 @@ impl Run<'_> {
     }
 }
 
-impl Threads {
-    #[expect(clippy::disallowed_methods, reason = "the threads of the thread driver")]
-    fn start(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> Result<()> {
-        let handle = std::thread::Builder::new().name(name).spawn(body).map_err(|e| {
-            self.cancel();
-            Error::unavailable("cannot start a thread").with_source(e)
-        })?;
-        self.handles.push(handle);
-        Ok(())
-    }
-
-    fn tell(&self, subtask: SubtaskId, control: Control) {
-        let worker = worker_of(subtask.task as usize, subtask.index as usize, self.workers.len());
-        let (mailbox, waker) = &self.workers[worker];
-        // A worker that has gone has reported why.
-        let _ = mailbox.send((subtask, control));
-        waker.wake();
-    }
-
-    fn tell_all(&self, control: Control, coordinator: &Coordinator) {
-        for &subtask in coordinator.subtasks() {
-            self.tell(subtask, control);
-        }
-    }
-
-    /// Makes all workers return at once.
-    fn cancel(&self) {
-        self.is_cancelled.store(true, Ordering::SeqCst);
-        for (_, waker) in &self.workers {
-            waker.wake();
-        }
-    }
-
-    /// Waits for all threads; returns what they said last.
-    fn join(self) -> Receiver<Report> {
-        let Threads { handles, workers, reports, .. } = self;
-        drop(workers);
-        for handle in handles {
-            // A panic has been reported by the thread itself.
-            let _ = handle.join();
-        }
-        reports
+fn tell_all(threads: &Threads, control: Control, coordinator: &Coordinator) {
+    for &subtask in coordinator.subtasks() {
+        threads.tell(subtask, control);
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Worker {
     pub(crate) parker: Parker,
     pub(crate) clock: Clock,
     pub(crate) is_cancelled: Arc<AtomicBool>,
+    /// The subtask that has failed.
+    pub(crate) failed: Option<SubtaskId>,
 }
 
 /// What one round over all subtasks came to.
@@ -45,8 +47,8 @@ struct Round {
 }
 
 impl Worker {
-    /// Runs until all subtasks are done, one fails, or the run is cancelled.
-    pub(crate) fn run(mut self) {
+    /// Runs until all subtasks are done, one fails, or the run is cancelled. Returns the subtasks.
+    pub(crate) fn run(mut self) -> Vec<Subtask> {
         let subtasks: Vec<String> = self.subtasks.iter().map(|s| s.id.to_string()).collect();
         let _span = tracing::debug_span!("worker", subtasks = subtasks.join(" ")).entered();
         // Channel readers first, sources last.
@@ -56,10 +58,11 @@ impl Worker {
         });
         if let Err(error) = outcome {
             // If the coordinator is gone the run has ended already.
-            let _ = self.reports.send(Report::Failed(error));
+            let _ = self.reports.send(Report::Failed(error, self.failed));
         }
         let read = self.subtasks.iter().flat_map(Subtask::records_read).collect();
         let _ = self.reports.send(Report::Read(read));
+        self.subtasks
     }
 
     fn rounds(&mut self) -> Result<()> {
@@ -114,7 +117,9 @@ impl Worker {
         let now = self.clock.now();
         for subtask in &mut self.subtasks {
             let budget = if subtask.is_source() { subtask.one_read() } else { CHANNEL_BUDGET };
-            let step = subtask.step(now, decider, budget)?;
+            let step = subtask.step(now, decider, budget).inspect_err(|_| {
+                self.failed = Some(subtask.id);
+            })?;
             round.has_moved |= step.has_moved;
             match step.next {
                 Next::Now => round.has_moved = true,

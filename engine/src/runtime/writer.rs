@@ -27,8 +27,9 @@ pub(crate) struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// Writes until all workers have gone, or something cannot be written.
-    pub(crate) fn run(mut self) {
+    /// Writes until all workers have gone, or something cannot be written. Returns what writes, as
+    /// it then is.
+    pub(crate) fn run(mut self) -> StateWriter {
         let (poke, pokes) = bounded(1);
         for stream in self.writer.streams() {
             let poke = poke.clone();
@@ -44,7 +45,7 @@ impl CheckpointWriter {
             select! {
                 recv(self.requests) -> request => match request {
                     Ok(request) => self.writer.add(request),
-                    Err(_) => return,
+                    Err(_) => return self.writer,
                 },
                 recv(pokes) -> _ => {}
                 recv(at_once) -> _ => {}
@@ -53,8 +54,8 @@ impl CheckpointWriter {
             match self.work() {
                 Ok(more) => is_merging = more,
                 Err(error) => {
-                    let _ = self.reports.send(Report::Failed(error));
-                    return;
+                    let _ = self.reports.send(Report::Failed(error, None));
+                    return self.writer;
                 }
             }
         }

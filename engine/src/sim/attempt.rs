@@ -1,11 +1,10 @@
 //! One attempt of a simulated job: from a deployment to its end, or to a crash.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use thalweg_checkpoint::{
-    CheckpointId, CheckpointMode, CheckpointStore, Command, Coordinator, CoordinatorConfig,
-    Manifest, MemoryStore, OperatorRecord, Outcome, PendingManifest, SinkCommittables, StoreFault,
-    StoreOp, SubtaskAck, SubtaskId,
+    CheckpointId, CheckpointMode, CheckpointStore, Command, Coordinator, Manifest, MemoryStore,
+    Outcome, PendingManifest, SinkCommittables, StoreFault, StoreOp, SubtaskAck, SubtaskId,
 };
 use thalweg_state::{BackendConfig, KeyGroupCount};
 
@@ -15,17 +14,16 @@ use super::mailbox::{Mailbox, Unreliable};
 use super::plan::{SimPlan, Style};
 use super::random::Random;
 use crate::deploy::{
-    Committers, DeployContext, Deployment, check_manifest, first_id, in_flight, open_committers,
-    operator_records,
+    CheckpointTimes, Committers, Crew, DeployContext, Deployment, check_manifest, first_id,
+    in_flight, open_committers, operator_records,
 };
 use crate::error::{Error, Result};
 use crate::external::External;
-use crate::graph::JobGraph;
+use crate::graph::{ExecutionPlan, JobGraph};
 use crate::park::Waker;
 use crate::planted::planted;
-use crate::progress::JobMetrics;
-use crate::state_writer::{StateWriter, WriteRequest};
-use crate::subtask::{Control, Effect, Next, Subtask};
+use crate::state_writer::WriteRequest;
+use crate::subtask::{Control, Effect, Next};
 use crate::time::ProcessingTime;
 
 /// Steps of the last attempts in which messages, storage and commits may still fail.
@@ -52,22 +50,28 @@ enum Report {
 /// A job that is running in the simulator.
 pub(super) struct Attempt<'a> {
     plan: &'a SimPlan,
-    job: String,
-    records: Vec<OperatorRecord>,
+    job: &'a str,
+    graph: &'a JobGraph,
+    execution: ExecutionPlan,
     parallelism: usize,
     pub(super) coordinator: Coordinator,
-    pub(super) metrics: JobMetrics,
+    /// What earlier coordinators of the attempt have published and given up.
+    pub(super) before: (u64, u64),
     /// Edges whose records on their way were restored.
     pub(super) in_flight_restored: u64,
-    subtasks: Vec<Subtask>,
+    /// How often a region failed and others went on.
+    pub(super) regions_restarted: u64,
+    pub(super) crew: Crew,
+    /// The step at which missing regions are deployed anew.
+    restores_at: Option<u64>,
+    /// The subtask that has failed.
+    failed: Option<SubtaskId>,
     /// When each subtask wants to be stepped again without anything else happening.
     wake_at: Vec<Option<ProcessingTime>>,
-    committers: Committers,
     external: SimExternal,
     control: Mailbox<(SubtaskId, Control)>,
     reports: Mailbox<Report>,
     writes: Vec<WriteRequest>,
-    writer: StateWriter,
     commands: VecDeque<Command>,
     published: Option<CheckpointId>,
     may_crash: bool,
@@ -86,7 +90,7 @@ impl<'a> Attempt<'a> {
     /// Deploys the job from the newest checkpoint of the world's store.
     pub(super) fn start(
         plan: &'a SimPlan,
-        (job, graph): (&str, &JobGraph),
+        (job, graph): (&'a str, &'a JobGraph),
         world: &mut World,
         parallelism: usize,
         (crashes, stops): (u32, u32),
@@ -97,55 +101,36 @@ impl<'a> Attempt<'a> {
         if let Some(manifest) = &restored {
             check_manifest(graph, manifest, key_groups)?;
         }
-        let committers = open_committers(graph, restored.as_ref(), Some(&world.store))?;
         let execution = in_flight::plan(graph, parallelism, restored.as_ref())?;
-        let mut bounds = || {
-            let mut bounds = plan.channels;
-            if plan.crash_per_million > 0 {
-                bounds.messages = 1 + world.random.below(bounds.messages);
-                bounds.records = 1 + world.random.below(bounds.records);
-            }
-            bounds
-        };
         let external = SimExternal::default();
-        let deployment = Deployment::new(DeployContext {
-            graph,
-            plan: &execution,
-            key_groups,
-            bounds: &mut bounds,
-            batch_records: plan.batch_records,
-            waker: &|_, _| Waker::default(),
-            backend: &|_, _| Ok(BackendConfig::Memory),
-            restored: restored.as_ref(),
-            store: Some(&world.store),
-            is_checkpointed: true,
-            leave_from: Some(if plan.leaves_state { 0 } else { u64::MAX }),
-            mode: plan.mode,
-            external: External::new(external.executor()),
-            suspect: None,
-        })?;
-        let Deployment { subtasks, sources, metrics, state, tables } = deployment;
+        let tasks = (0..execution.tasks.len()).collect();
+        let of = (graph, &execution);
+        let (deployment, committers) =
+            deploy((plan, of), &tasks, restored.as_ref(), world, &external)?;
         let first_id = first_id(restored.as_ref(), Some(&world.store));
-        let config = coordinator_config(plan, &subtasks, sources, first_id);
-        let coordinator = Coordinator::new(config, world.now.millis());
+        let records = operator_records(graph);
+        let crew = Crew::new(deployment, committers, records, first_id, (key_groups, None));
+        let coordinator = crew.coordinator(times(plan), world.now.millis());
         let in_flight_restored = restored.iter().flat_map(in_flight::parts).count() as u64;
-        let count = subtasks.len();
+        let count = crew.hands.subtasks.len();
         Ok(Attempt {
             plan,
-            job: job.to_owned(),
-            records: tables.complete(operator_records(graph)),
+            job,
+            graph,
+            execution,
             parallelism,
             coordinator,
-            metrics,
+            before: (0, 0),
             in_flight_restored,
-            subtasks,
+            regions_restarted: 0,
+            crew,
+            restores_at: None,
+            failed: None,
             wake_at: vec![None; count],
-            committers,
             external,
             control: Mailbox::new(),
             reports: Mailbox::new(),
             writes: Vec::new(),
-            writer: StateWriter::new(state, first_id, key_groups, None),
             commands: VecDeque::new(),
             published: None,
             may_crash: crashes < plan.crashes,
@@ -179,11 +164,22 @@ impl<'a> Attempt<'a> {
                 self.may_stop = false;
                 self.coordinator.handle_stop_request(world.now.millis());
             }
-            self.route_commands(world);
-            match self.act(world) {
+            let done = match self.restores_at {
+                Some(at) if at <= self.steps => self.restore_regions(world).map(|()| None),
+                Some(_) => self.act_without(world).map(|()| None),
+                None => {
+                    self.route_commands(world);
+                    self.act(world)
+                }
+            };
+            match done {
                 Ok(None) => {}
                 Ok(Some(end)) => return Ok(end),
-                Err(error) if error.is_passing() => return Ok(AttemptEnd::Crashed),
+                Err(error) if error.is_passing() => {
+                    if !self.lose_region(world) {
+                        return Ok(AttemptEnd::Crashed);
+                    }
+                }
                 Err(error) => return Err(error),
             }
             if world.store.is_crashed() {
@@ -226,8 +222,8 @@ impl<'a> Attempt<'a> {
                     continue;
                 }
             };
-            for index in 0..self.subtasks.len() {
-                self.tell(self.subtasks[index].id, to_all, world);
+            for index in 0..self.crew.hands.subtasks.len() {
+                self.tell(self.crew.hands.subtasks[index].id, to_all, world);
             }
         }
     }
@@ -257,10 +253,74 @@ impl<'a> Attempt<'a> {
             _ => self.step(world)?,
         };
         self.idle_steps = if has_moved || has_answered { 0 } else { self.idle_steps + 1 };
-        if self.idle_steps > 4 * self.subtasks.len() + 24 {
+        if self.idle_steps > 4 * self.crew.hands.subtasks.len() + 24 {
             self.jump(world);
         }
         Ok(None)
+    }
+
+    /// A subtask has failed: its region is given up, and deployed anew some steps later. False if
+    /// nothing goes on meanwhile.
+    fn lose_region(&mut self, world: &mut World) -> bool {
+        let Some(failed) = self.failed.take().filter(|_| !world.store.is_crashed()) else {
+            return false;
+        };
+        let is_first = self.restores_at.is_none();
+        let goes_on = (!is_first || self.crew.leave(&self.coordinator))
+            && self.crew.lose(failed, (self.graph, &self.execution));
+        if is_first {
+            self.restores_at = Some(self.steps + world.random.below(300) as u64);
+        }
+        // What was on its way to or from the coordinator is lost, as are its orders.
+        (self.control, self.reports) = (Mailbox::new(), Mailbox::new());
+        self.commands.clear();
+        self.writes.clear();
+        self.begin_steps(world);
+        goes_on
+    }
+
+    /// Deploys the regions that are missing.
+    fn restore_regions(&mut self, world: &mut World) -> Result<()> {
+        let restored = newest(self.graph, &world.store)?;
+        let plan = in_flight::plan(self.graph, self.parallelism, restored.as_ref())?;
+        if !plan.has_tasks_of(&self.execution) {
+            return Err(Error::unavailable("the plan has changed: all is to be deployed anew"));
+        }
+        let (of, missing) = ((self.graph, &self.execution), &self.crew.desk.missing);
+        let (deployment, committers) =
+            deploy((self.plan, of), missing, restored.as_ref(), world, &self.external)?;
+        self.crew.complete(deployment, committers);
+        self.before.0 += self.coordinator.completed();
+        self.before.1 += self.coordinator.aborted();
+        self.coordinator = self.crew.coordinator(times(self.plan), world.now.millis());
+        self.restores_at = None;
+        self.regions_restarted += 1;
+        self.begin_steps(world);
+        Ok(())
+    }
+
+    /// The subtasks are others than before.
+    fn begin_steps(&mut self, world: &mut World) {
+        let count = self.crew.hands.subtasks.len();
+        self.wake_at = vec![None; count];
+        self.priorities = (0..count).map(|_| world.random.below(1000) as i64).collect();
+        (self.current, self.idle_steps) = (0, 0);
+    }
+
+    /// Does one thing that can happen while a region is missing.
+    fn act_without(&mut self, world: &mut World) -> Result<()> {
+        if world.random.is_chosen(25) {
+            world.now = world.now.plus_millis(world.random.between(0, 3));
+        }
+        self.external.run(world.now, &mut world.random);
+        match world.random.below(8) {
+            0 => {
+                // What fails is written another time.
+                let _ = self.write_runs(world);
+                Ok(())
+            }
+            _ => self.step(world).map(drop),
+        }
     }
 
     /// Nothing moves: time jumps to the next thing that will happen by itself.
@@ -287,7 +347,8 @@ impl<'a> Attempt<'a> {
         let Some((id, control)) = self.control.take(world.now, &mut world.random) else {
             return false;
         };
-        if let Some(subtask) = self.subtasks.iter_mut().find(|subtask| subtask.id == id) {
+        if let Some(subtask) = self.crew.hands.subtasks.iter_mut().find(|subtask| subtask.id == id)
+        {
             subtask.handle(control);
         }
         true
@@ -311,19 +372,19 @@ impl<'a> Attempt<'a> {
         let has_taken = !self.writes.is_empty();
         if has_taken {
             let chosen = world.random.below(self.writes.len());
-            self.writer.add(self.writes.swap_remove(chosen));
+            self.crew.hands.writer.add(self.writes.swap_remove(chosen));
         }
         let how = self.unreliable();
         let written = self.write_runs(world);
         let mut has_answered = false;
         if written.is_err() {
             // Those whose runs are not written decline; the runs are written another time.
-            for request in self.writer.take_waiting() {
+            for request in self.crew.hands.writer.take_waiting() {
                 let report = Report::Decline(request.subtask, request.capture.id);
                 self.reports.send(report, how, world.now, &mut world.random);
             }
         }
-        while let Some(ack) = self.writer.poll_ack() {
+        while let Some(ack) = self.crew.hands.writer.poll_ack() {
             has_answered = true;
             self.reports.send(Report::Ack(ack), how, world.now, &mut world.random);
         }
@@ -331,10 +392,10 @@ impl<'a> Attempt<'a> {
     }
 
     fn write_runs(&mut self, world: &mut World) -> Result<()> {
-        while self.writer.prepare()? {}
-        self.writer.write(&mut world.store)?;
+        while self.crew.hands.writer.prepare()? {}
+        self.crew.hands.writer.write(&mut world.store)?;
         if world.random.is_chosen(50) {
-            self.writer.merge(1 + world.random.below(2_000) as u64, &mut world.store)?;
+            self.crew.hands.writer.merge(1 + world.random.below(2_000) as u64, &mut world.store)?;
         }
         Ok(())
     }
@@ -360,15 +421,15 @@ impl<'a> Attempt<'a> {
         let id = pending.id;
         if planted!(CommitBeforeManifest) {
             for SinkCommittables { sink, committables } in &pending.committables {
-                self.committer(sink)?.commit(committables)?;
+                self.crew.desk.committer(sink)?.commit(committables)?;
             }
         }
         let manifest = Manifest {
-            job: self.job.clone(),
+            job: self.job.to_owned(),
             key_group_count: KeyGroupCount::default().get(),
             parallelism: self.parallelism as u32,
             at_least_once: self.plan.mode == CheckpointMode::AtLeastOnce,
-            operators: self.records.clone(),
+            operators: self.crew.desk.records.clone(),
             ..Manifest::from_pending(pending)
         };
         let published = world.store.publish(&manifest);
@@ -397,7 +458,7 @@ impl<'a> Attempt<'a> {
         let effect = if fails { world.random.below(3) } else { 2 };
         for SinkCommittables { sink, committables } in committables {
             let count = committables.len() * effect / 2;
-            self.committer(sink)?.commit(&committables[..count])?;
+            self.crew.desk.committer(sink)?.commit(&committables[..count])?;
         }
         if fails {
             self.coordinator.handle_commit_failed(now, upto, "a simulated failure");
@@ -413,17 +474,13 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    fn committer(&mut self, sink: &str) -> Result<&mut Box<dyn crate::sink::Committer>> {
-        let committer = self.committers.get_mut(sink);
-        committer.ok_or_else(|| Error::bug(format!("there is no committer for `{sink}`")))
-    }
-
     /// Steps one subtask.
     fn step(&mut self, world: &mut World) -> Result<bool> {
         let index = self.choose(&mut world.random);
         let budget = 1 + world.random.below(self.plan.budget as usize) as u32;
-        let subtask = &mut self.subtasks[index];
-        let step = subtask.step(world.now, &mut world.random, budget)?;
+        let subtask = &mut self.crew.hands.subtasks[index];
+        let step = subtask.step(world.now, &mut world.random, budget);
+        let step = step.inspect_err(|_| self.failed = Some(subtask.id))?;
         world.trace.note((index as u64) << 1 | u64::from(step.has_moved));
         self.wake_at[index] = match step.next {
             Next::Wait { wake_at } => wake_at,
@@ -435,11 +492,11 @@ impl<'a> Attempt<'a> {
             self.priorities[index] = self.lowest;
         }
         let id = subtask.id;
-        while let Some(effect) = self.subtasks[index].poll_effect() {
+        while let Some(effect) = self.crew.hands.subtasks[index].poll_effect() {
             match effect {
                 Effect::Capture(capture) => {
                     world.trace.note(capture.id.0);
-                    let key_groups = self.subtasks[index].key_groups;
+                    let key_groups = self.crew.hands.subtasks[index].key_groups;
                     self.writes.push(WriteRequest { subtask: id, key_groups, capture });
                 }
                 Effect::Drained => {
@@ -448,7 +505,7 @@ impl<'a> Attempt<'a> {
                     self.reports.send(report, how, world.now, &mut world.random);
                 }
                 Effect::Commit { sink, committables } => {
-                    self.committer(&sink)?.commit(&committables)?;
+                    self.crew.desk.committer(&sink)?.commit(&committables)?;
                 }
             }
         }
@@ -456,7 +513,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn choose(&mut self, random: &mut Random) -> usize {
-        let count = self.subtasks.len();
+        let count = self.crew.hands.subtasks.len();
         let chosen = match self.plan.style {
             Style::Uniform => random.below(count),
             Style::Sticky if random.is_chosen(85) && self.idle_steps == 0 => self.current,
@@ -475,22 +532,51 @@ impl<'a> Attempt<'a> {
     }
 }
 
-fn coordinator_config(
-    plan: &SimPlan,
-    subtasks: &[Subtask],
-    sources: Vec<SubtaskId>,
-    first_id: CheckpointId,
-) -> CoordinatorConfig {
-    CoordinatorConfig {
+fn times(plan: &SimPlan) -> CheckpointTimes {
+    CheckpointTimes {
         interval_ms: plan.interval_ms,
         timeout_ms: plan.timeout_ms,
         unaligned_after_ms: plan.unaligned_after_ms,
         resend_ms: 150,
-        subtasks: subtasks.iter().map(|subtask| subtask.id).collect(),
-        sources,
-        first_id,
-        pending_commits: Vec::new(),
     }
+}
+
+/// Deploys some tasks, after what their sinks have prepared is settled.
+fn deploy(
+    (plan, (graph, execution)): (&SimPlan, (&JobGraph, &ExecutionPlan)),
+    tasks: &BTreeSet<usize>,
+    restored: Option<&Manifest>,
+    world: &mut World,
+    external: &SimExternal,
+) -> Result<(Deployment, Committers)> {
+    let nodes = execution.nodes_of(tasks).into_iter();
+    let committers = open_committers(graph, nodes, restored, Some(&world.store))?;
+    let mut bounds = || {
+        let mut bounds = plan.channels;
+        if plan.crash_per_million > 0 {
+            bounds.messages = 1 + world.random.below(bounds.messages);
+            bounds.records = 1 + world.random.below(bounds.records);
+        }
+        bounds
+    };
+    let deployment = Deployment::new(DeployContext {
+        graph,
+        plan: execution,
+        tasks,
+        key_groups: KeyGroupCount::default(),
+        bounds: &mut bounds,
+        batch_records: plan.batch_records,
+        waker: &|_, _| Waker::default(),
+        backend: &|_, _| Ok(BackendConfig::Memory),
+        restored,
+        store: Some(&world.store),
+        is_checkpointed: true,
+        leave_from: Some(if plan.leaves_state { 0 } else { u64::MAX }),
+        mode: plan.mode,
+        external: External::new(external.executor()),
+        suspect: None,
+    })?;
+    Ok((deployment, committers))
 }
 
 fn is_unsafe(plan: &SimPlan, restarts: u32) -> bool {

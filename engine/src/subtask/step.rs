@@ -165,6 +165,11 @@ impl Subtask {
         matches!(self.head, Head::Source(_))
     }
 
+    /// True if it reads a source that has ended, and has told so.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.phase == Phase::Drained && !self.effects.iter().any(|e| matches!(e, Effect::Drained))
+    }
+
     /// The budget that lets a source read about one batch and carry it through the chain.
     pub(crate) fn one_read(&self) -> u32 {
         2 + self.chain.nodes.len() as u32
