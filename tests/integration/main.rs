@@ -11,6 +11,7 @@ mod levels;
 mod operators;
 mod process;
 mod recovery;
+mod regions;
 mod reference;
 mod refused;
 mod results;

@@ -112,7 +112,10 @@ fn run_two_regions(seed: u64) -> u64 {
         counts
     };
     let counts = counted_by_key.take().iter().map(|keyed| (keyed.key, keyed.value)).collect();
-    assert!(sorted(counts).into_iter().eq(expected(|click| click.user / 2)), "seed {seed}: by two users");
+    assert!(
+        sorted(counts).into_iter().eq(expected(|click| click.user / 2)),
+        "seed {seed}: by two users"
+    );
     let counts = counted_by_user.take().iter().map(|keyed| (keyed.key, keyed.value)).collect();
     assert!(sorted(counts).into_iter().eq(expected(|click| click.user)), "seed {seed}: by user");
     if report.restarts == 0 {

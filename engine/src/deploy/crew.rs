@@ -12,8 +12,8 @@
 //! * I2: what is deployed anew starts from the newest checkpoint that is published. That is a
 //!   consistent cut for it, since no record passes between regions.
 //! * I3: a checkpoint that ends the job is not survived: subtasks may have stopped at its barrier.
-//! * I4: what survivors have had published and is perhaps not committed is committed by the next
-//!   coordinator; those of a region that failed, by its committers when they are opened again.
+//! * I4: what is published and perhaps not committed is committed by the next coordinator; that of
+//!   a region that failed also by its committers, when they are opened again.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -145,9 +145,7 @@ impl Crew {
         hands.subtasks.retain(|subtask| !is_gone(subtask.id));
         hands.writer.lose(is_gone);
         for node in plan.nodes_of(&region) {
-            let name = &graph.info(node).name;
-            desk.committers.remove(name);
-            desk.pending_commits.retain(|committables| committables.sink != *name);
+            desk.committers.remove(&graph.info(node).name);
         }
         desk.missing.extend(region);
         !hands.subtasks.is_empty()
