@@ -152,6 +152,39 @@ fn some_failures_are_not_retried() {
 }
 
 #[test]
+fn savepoints_that_were_asked_for_survive_a_failure() {
+    for is_last in [false, true] {
+        let job = Counting::new(fixed(3, 50));
+        let (_, fails) = fails_at(40_000, 1);
+        let (stop, savepoints) = (StopSignal::default(), job.directory.path().join("savepoints"));
+        let (signal, directory) = (stop.clone(), savepoints.clone());
+        let (tickets, asked) = std::sync::mpsc::channel();
+        let check = move |number| match fails(number) {
+            true => {
+                let ticket = match is_last {
+                    true => signal.stop_with_savepoint(&directory),
+                    false => signal.savepoint(&directory),
+                };
+                tickets.send(ticket).expect("someone waits");
+                // Meanwhile a checkpoint is ordered, which this worker does not take.
+                std::thread::sleep(Duration::from_millis(150));
+                Err(Error::unavailable("by chance"))
+            }
+            false => Ok(()),
+        };
+        let report = job.run(&stop, check).expect("it comes to its end");
+        let expected = if is_last { RunOutcome::Stopped } else { RunOutcome::Finished };
+        assert_eq!(report.outcome, expected);
+        let ticket = asked.recv().expect("it was asked for");
+        let written = ticket.wait().expect("it is written");
+        assert!(written.starts_with(&savepoints) && written.is_dir(), "{written:?}");
+        if !is_last {
+            job.check_output();
+        }
+    }
+}
+
+#[test]
 fn a_stop_in_the_delay_ends_the_job_in_order() {
     let mut job = Counting::new(fixed(9, 3_600_000));
     let stop = StopSignal::default();

@@ -82,6 +82,8 @@ pub(crate) struct Attempts<'a> {
     history: History,
     /// Why the attempt before this one failed.
     failure: Option<Error>,
+    /// Those that were asked for and are not complete.
+    savepoints: Savepoints,
     /// One for each worker.
     parkers: Vec<Parker>,
     /// What the subtasks that there are stand on.
@@ -115,6 +117,7 @@ impl<'a> Attempts<'a> {
                 read: Vec::new(),
             },
             failure: None,
+            savepoints: Savepoints::default(),
             parkers: (0..config.workers).map(|_| Parker::new()).collect(),
             ground: None,
         };
@@ -190,7 +193,7 @@ impl<'a> Attempts<'a> {
             plan,
             store: self.store.clone(),
             savepoint,
-            savepoints: Savepoints::default(),
+            savepoints: &mut self.savepoints,
             history: &mut self.history,
             watch: &mut self.watch,
             clock: self.clock,
@@ -398,9 +401,15 @@ impl<'a> Attempts<'a> {
     fn stopped(mut self) -> Result<RunReport> {
         self.recover_store()?;
         let newest = self.newest()?;
-        let store = self.store.as_ref().map(lock);
-        let store = store.as_ref().map(|store| &***store);
-        open_committers(self.graph, self.graph.nodes(), newest.as_ref(), store)?;
+        {
+            let store = self.store.as_ref().map(lock);
+            let store = store.as_ref().map(|store| &***store);
+            open_committers(self.graph, self.graph.nodes(), newest.as_ref(), store)?;
+        }
+        for request in self.stop.take_savepoint_requests() {
+            self.savepoints.wait_for(None, request);
+        }
+        self.savepoints.finish(newest.as_ref().map(|manifest| manifest.id), self.store.as_ref());
         let outcome = match newest.is_some_and(|manifest| manifest.finished) {
             true => RunOutcome::Finished,
             false => RunOutcome::Stopped,

@@ -53,7 +53,7 @@ pub(crate) struct Run<'a> {
     pub(crate) watch: &'a mut PoisonWatch,
     /// The savepoint from which the checkpoints of the directory come.
     pub(crate) savepoint: Option<String>,
-    pub(crate) savepoints: Savepoints,
+    pub(crate) savepoints: &'a mut Savepoints,
     pub(crate) clock: Clock,
     pub(crate) stop: &'a StopSignal,
     /// The subtask that has failed.
@@ -75,7 +75,11 @@ impl Run<'_> {
         observer: Observer<'_>,
     ) -> std::result::Result<RunReport, Failure> {
         self.history.read.clear();
-        let mut coordinator = crew.coordinator(self.times(), self.clock.now().millis());
+        let now = self.clock.now().millis();
+        let mut coordinator = crew.coordinator(self.times(), now);
+        if self.savepoints.is_waiting() {
+            self.savepoints.wait_anew(coordinator.handle_checkpoint_request(now));
+        }
         let Crew { hands: Hands { subtasks, writer }, mut desk } = crew;
         let threads = Threads::spawn(subtasks, writer, parkers, (self.store.as_ref(), self.clock))
             .map_err(|error| Failure { error, survivors: None })?;

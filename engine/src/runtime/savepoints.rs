@@ -68,6 +68,9 @@ impl SavepointRequests {
     }
 }
 
+/// Stands for the checkpoint that ends the job.
+const LAST: CheckpointId = CheckpointId(u64::MAX);
+
 /// The savepoints of a run.
 #[derive(Default)]
 pub(super) struct Savepoints {
@@ -82,7 +85,20 @@ impl Savepoints {
     /// Someone waits for a savepoint of the first checkpoint from `from` on; or, if none is given,
     /// of the last one.
     pub(super) fn wait_for(&mut self, from: Option<CheckpointId>, request: Request) {
-        self.waiting.push((from.unwrap_or(CheckpointId(u64::MAX)), request));
+        self.waiting.push((from.unwrap_or(LAST), request));
+    }
+
+    /// Whether someone waits for a checkpoint that is to be begun.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.iter().any(|(from, _)| *from < LAST)
+    }
+
+    /// Those who waited for a checkpoint wait for the first one from `from` on: the attempt that
+    /// was to take theirs has failed.
+    pub(super) fn wait_anew(&mut self, from: CheckpointId) {
+        for (of, _) in self.waiting.iter_mut().filter(|(of, _)| *of < LAST) {
+            *of = from;
+        }
     }
 
     /// A checkpoint is published: it is the one that some waited for.
