@@ -40,6 +40,10 @@ pub(crate) struct LogLimits {
     spare: usize,
 }
 
+/// A stream is overfull with this many times what may wait there. What is evicted has to be put
+/// there, full or not.
+const OVERFULL: usize = 4;
+
 impl LogLimits {
     /// Limits where memory is not bounded.
     pub(crate) const UNBOUNDED: LogLimits =
@@ -47,7 +51,7 @@ impl LogLimits {
 
     /// Limits that keep to this many bytes together.
     pub(crate) fn within(bytes: usize) -> Self {
-        // A log is filled while another one is completed.
+        // A log is filled while another one is completed. An overfull stream has half of the bytes.
         let log = (bytes / 16).clamp(64 << 10, 8 << 20);
         // What is spare was gathered before: it need not be left room beside it.
         LogLimits { log, stream: 2 * log, gathered: bytes / 2, spare: bytes / 2 }
@@ -235,6 +239,11 @@ impl ChangeStream {
     /// Whether those who take from it are behind: what need not be put there now can wait.
     pub fn is_full(&self) -> bool {
         self.lock().bytes >= self.limits.stream
+    }
+
+    /// Whether they are so far behind that nothing more should change before they have caught up.
+    pub fn is_overfull(&self) -> bool {
+        self.lock().bytes >= OVERFULL * self.limits.stream
     }
 
     fn put(&self, item: StreamItem) {

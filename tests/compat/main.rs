@@ -57,22 +57,22 @@ impl Golden {
     }
 
     /// The options that go on from the checkpoint, copied to `scratch`.
-    fn from_checkpoint(self, scratch: &Path) -> JobOptions {
+    fn resume_checkpoint(self, scratch: &Path) -> JobOptions {
         let directory = scratch.join("checkpoints");
         copy(&self.directory().join("checkpoint"), &directory);
         self.options(&directory)
     }
 
     /// The options that go on from the savepoint, copied to `scratch`.
-    fn from_savepoint(self, scratch: &Path) -> JobOptions {
+    fn resume_savepoint(self, scratch: &Path) -> JobOptions {
         let savepoint = scratch.join("savepoint");
         copy(&self.directory().join("savepoint"), &savepoint);
         let restore = Restore::Savepoint(savepoint);
         JobOptions { restore, ..self.options(&scratch.join("checkpoints")) }
     }
 
-    /// Runs the job, until it is asked to stop after some records if `stop` is given; returns what it
-    /// gave out, sorted.
+    /// Runs the job, until it is asked to stop after some records if `stop` is given; returns what
+    /// it gave out, sorted.
     fn run(self, options: &JobOptions, stop: Option<&StopSignal>) -> thalweg::Result<Vec<String>> {
         let keys = self.keys;
         let (sink, given) = memory::sink();
@@ -134,7 +134,7 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
 
 /// The two ways to go on.
 const STARTS: [fn(Golden, &Path) -> JobOptions; 2] =
-    [Golden::from_checkpoint, Golden::from_savepoint];
+    [Golden::resume_checkpoint, Golden::resume_savepoint];
 
 #[test]
 fn a_job_goes_on_from_old_checkpoints_and_savepoints() {
@@ -223,7 +223,7 @@ fn write_golden_files() {
     let archive = Archive::open(&checkpoints, None).expect("opens");
     let made = export_archive(&archive, scratch.path()).expect("writes a savepoint");
     copy(&made, &golden.join("savepoint"));
-    let resumed = newest.from_checkpoint(scratch.path().join("resumed").as_path());
+    let resumed = newest.resume_checkpoint(scratch.path().join("resumed").as_path());
     let lines = newest.run(&resumed, None).expect("goes on");
     fs::write(golden.join("expected.txt"), lines.join("\n") + "\n").expect("writes");
 }

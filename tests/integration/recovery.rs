@@ -152,6 +152,7 @@ fn some_failures_are_not_retried() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "holds a worker up")]
 fn savepoints_that_were_asked_for_survive_a_failure() {
     for is_last in [false, true] {
         let job = Counting::new(fixed(3, 50));

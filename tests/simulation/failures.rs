@@ -63,9 +63,9 @@ fn a_function_that_fails_by_chance_changes_no_result() {
     assert!(failures > 0 || count == 1, "some calls fail");
 }
 
-/// Two jobs in one, between which no record passes: one counts clicks of two users each, the other of each,
-/// and calls of the first one's function fail, wherever the seed wants it. Returns how often that
-/// has started the first again and not the second.
+/// Two jobs in one, between which no record passes: one counts clicks by two users, the other by
+/// each, and calls of the first one's function fail, wherever the seed wants it. Returns how often
+/// that has started the first again and not the second.
 fn run_two_regions(seed: u64) -> u64 {
     let random = &mut Random::new(seed);
     let splits = clicks(random, 0);

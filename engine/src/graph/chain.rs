@@ -212,14 +212,29 @@ impl ExecutionPlan {
         (task, position)
     }
 
-    /// The tasks that depend on a task, or it on them, by whatever way: no record passes between
-    /// these and others.
-    pub(crate) fn region_of(&self, task: usize) -> BTreeSet<usize> {
+    /// The region of each task, numbered from 0: tasks that edges connect, by whatever way, are in
+    /// one, and no record passes between two.
+    pub(crate) fn regions(&self) -> Vec<usize> {
         let mut connected = UnionFind::<usize>::new(self.tasks.len());
-        for (to, from) in self.edges() {
-            connected.union(to, from);
+        for (to, task) in self.tasks.iter().enumerate() {
+            for input in &task.inputs {
+                connected.union(to, input.task);
+            }
         }
-        (0..self.tasks.len()).filter(|other| connected.equiv(*other, task)).collect()
+        let mut names = Vec::new();
+        let mut number = |name: usize| {
+            names.iter().position(|known| *known == name).unwrap_or_else(|| {
+                names.push(name);
+                names.len() - 1
+            })
+        };
+        connected.into_labeling().into_iter().map(&mut number).collect()
+    }
+
+    /// The tasks of a task's region.
+    pub(crate) fn region_of(&self, task: usize) -> BTreeSet<usize> {
+        let regions = self.regions();
+        (0..regions.len()).filter(|other| regions[*other] == regions[task]).collect()
     }
 
     /// The operators of some tasks.
@@ -234,12 +249,6 @@ impl ExecutionPlan {
             plan.tasks.iter().map(task).collect::<Vec<_>>()
         };
         tasks(self) == tasks(other)
-    }
-
-    /// The tasks at both ends of each edge.
-    fn edges(&self) -> impl Iterator<Item = (usize, usize)> {
-        let tasks = self.tasks.iter().enumerate();
-        tasks.flat_map(|(to, task)| task.inputs.iter().map(move |input| (to, input.task)))
     }
 
     /// The number of subtasks of all tasks.

@@ -27,14 +27,21 @@ impl ExecutionPlan {
     }
 
     fn text(&self, graph: &JobGraph, job: &str) -> String {
+        let regions = self.regions();
+        let count = regions.iter().max().map_or(0, |last| last + 1);
+        let in_regions = if count > 1 { format!(", {count} regions") } else { String::new() };
         let mut out = format!(
-            "job {job}: {} tasks, {} subtasks, level {}\n",
+            "job {job}: {} tasks, {} subtasks{in_regions}, level {}\n",
             self.tasks.len(),
             self.subtask_count(),
             level(graph.level())
         );
         for (t, task) in self.tasks.iter().enumerate() {
-            let _ = writeln!(out, "\ntask {t}, parallelism {}", task.parallelism);
+            let region = match count > 1 {
+                true => format!(", region {}", regions[t] + 1),
+                false => String::new(),
+            };
+            let _ = writeln!(out, "\ntask {t}, parallelism {}{region}", task.parallelism);
             for input in &task.inputs {
                 let _ = writeln!(
                     out,

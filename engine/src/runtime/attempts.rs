@@ -158,7 +158,7 @@ impl<'a> Attempts<'a> {
                 Answer::End(None) => return Err(error),
                 Answer::End(Some(why)) => return Err(error.with_note(&why)),
             };
-            self.announce(delay, &error, survivors.as_ref());
+            self.announce(delay, &error, survivors.as_deref());
             self.failure = Some(error);
             ended = match self.wait(delay, survivors, observer) {
                 Waited::Stopped => return self.stopped(),
@@ -171,7 +171,7 @@ impl<'a> Attempts<'a> {
     /// One attempt, from its deployment to its end.
     fn attempt(
         &mut self,
-        survivors: Option<Crew>,
+        survivors: Option<Box<Crew>>,
         observer: Observer<'_>,
     ) -> std::result::Result<RunReport, Failure> {
         let mut survivors = survivors;
@@ -205,7 +205,10 @@ impl<'a> Attempts<'a> {
 
     /// Opens all that an attempt needs and that has not survived the one before, and tells the
     /// savepoint that the run comes from; none if the job has finished.
-    fn deploy(&mut self, survivors: &mut Option<Crew>) -> Result<Option<(Crew, Option<String>)>> {
+    fn deploy(
+        &mut self,
+        survivors: &mut Option<Box<Crew>>,
+    ) -> Result<Option<(Crew, Option<String>)>> {
         let graph = self.graph;
         // A region that failed leaves the store as the others need it.
         if self.restarts.total() > 0 && survivors.is_none() {
@@ -244,7 +247,7 @@ impl<'a> Attempts<'a> {
         let crew = match survivors.take() {
             Some(mut crew) => {
                 crew.complete(deployment, committers);
-                crew
+                *crew
             }
             None => {
                 let first_id = first_id(restored, store);
@@ -257,7 +260,7 @@ impl<'a> Attempts<'a> {
 
     /// What the next attempt stands on: for survivors what they stand on, if that fits. If it does
     /// not, nothing has survived.
-    fn prepare(&mut self, plan: ExecutionPlan, survivors: &mut Option<Crew>) -> Result<()> {
+    fn prepare(&mut self, plan: ExecutionPlan, survivors: &mut Option<Box<Crew>>) -> Result<()> {
         let fits = |ground: &Ground| plan.has_tasks_of(&ground.plan);
         if survivors.is_some() && self.ground.as_ref().is_some_and(fits) {
             return Ok(());
@@ -360,7 +363,12 @@ impl<'a> Attempts<'a> {
     }
 
     /// Waits before the next attempt, while what goes on works on.
-    fn wait(&mut self, delay: Duration, survivors: Option<Crew>, observer: Observer<'_>) -> Waited {
+    fn wait(
+        &mut self,
+        delay: Duration,
+        survivors: Option<Box<Crew>>,
+        observer: Observer<'_>,
+    ) -> Waited {
         self.history.progress.is_restarting = true;
         let until = self.clock.elapsed() + delay;
         let waited = match (survivors, &self.ground) {
@@ -373,7 +381,7 @@ impl<'a> Attempts<'a> {
                     history: &mut self.history,
                     until,
                 };
-                interlude.run(survivors, &self.parkers, observer)
+                interlude.run(*survivors, &self.parkers, observer)
             }
             _ => self.sleep(until, observer),
         };
@@ -456,7 +464,7 @@ struct Ground {
 /// How the time between two attempts ended.
 pub(crate) enum Waited {
     /// It is over; what goes on, if something does.
-    Over(Option<Crew>),
+    Over(Option<Box<Crew>>),
     /// The job is to stop.
     Stopped,
     /// What went on has failed, too.

@@ -63,7 +63,7 @@ pub(crate) struct Run<'a> {
 /// Why an attempt has failed, and what of it can go on.
 pub(crate) struct Failure {
     pub(crate) error: Error,
-    pub(crate) survivors: Option<Crew>,
+    pub(crate) survivors: Option<Box<Crew>>,
 }
 
 impl Run<'_> {
@@ -100,7 +100,7 @@ impl Run<'_> {
             for failed in failed {
                 goes_on &= failed.is_some_and(|failed| crew.lose(failed, (self.graph, self.plan)));
             }
-            goes_on.then_some(crew)
+            goes_on.then(|| Box::new(crew))
         });
         Err(Failure { error, survivors })
     }

@@ -61,7 +61,7 @@ impl Interlude<'_> {
             for (_, failed) in &failed {
                 goes_on &= failed.is_some_and(|failed| crew.lose(failed, self.of));
             }
-            goes_on.then_some(crew)
+            goes_on.then(|| Box::new(crew))
         });
         match failed.into_iter().next() {
             _ if is_stopped => Waited::Stopped,

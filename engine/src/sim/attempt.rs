@@ -1,30 +1,30 @@
 //! One attempt of a simulated job: from a deployment to its end, or to a crash.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use thalweg_checkpoint::{
     CheckpointId, CheckpointMode, CheckpointStore, Command, Coordinator, Manifest, MemoryStore,
     Outcome, PendingManifest, SinkCommittables, StoreFault, StoreOp, SubtaskAck, SubtaskId,
 };
-use thalweg_state::{BackendConfig, KeyGroupCount};
+use thalweg_state::KeyGroupCount;
 
 use super::World;
 use super::external::SimExternal;
 use super::mailbox::{Mailbox, Unreliable};
 use super::plan::{SimPlan, Style};
 use super::random::Random;
-use crate::deploy::{
-    CheckpointTimes, Committers, Crew, DeployContext, Deployment, check_manifest, first_id,
-    in_flight, open_committers, operator_records,
-};
+use crate::deploy::{CheckpointTimes, Crew, check_manifest, first_id, in_flight, operator_records};
 use crate::error::{Error, Result};
-use crate::external::External;
 use crate::graph::{ExecutionPlan, JobGraph};
-use crate::park::Waker;
 use crate::planted::planted;
 use crate::state_writer::WriteRequest;
 use crate::subtask::{Control, Effect, Next};
 use crate::time::ProcessingTime;
+
+mod deployment;
+mod regions;
+
+use deployment::deploy;
 
 /// Steps of the last attempts in which messages, storage and commits may still fail.
 const UNSAFE_STEPS: u64 = 1500;
@@ -259,70 +259,6 @@ impl<'a> Attempt<'a> {
         Ok(None)
     }
 
-    /// A subtask has failed: its region is given up, and deployed anew some steps later. False if
-    /// nothing goes on meanwhile.
-    fn lose_region(&mut self, world: &mut World) -> bool {
-        let Some(failed) = self.failed.take().filter(|_| !world.store.is_crashed()) else {
-            return false;
-        };
-        let is_first = self.restores_at.is_none();
-        let goes_on = (!is_first || self.crew.leave(&self.coordinator))
-            && self.crew.lose(failed, (self.graph, &self.execution));
-        if is_first {
-            self.restores_at = Some(self.steps + world.random.below(300) as u64);
-        }
-        // What was on its way to or from the coordinator is lost, as are its orders.
-        (self.control, self.reports) = (Mailbox::new(), Mailbox::new());
-        self.commands.clear();
-        self.writes.clear();
-        self.begin_steps(world);
-        goes_on
-    }
-
-    /// Deploys the regions that are missing.
-    fn restore_regions(&mut self, world: &mut World) -> Result<()> {
-        let restored = newest(self.graph, &world.store)?;
-        let plan = in_flight::plan(self.graph, self.parallelism, restored.as_ref())?;
-        if !plan.has_tasks_of(&self.execution) {
-            return Err(Error::unavailable("the plan has changed: all is to be deployed anew"));
-        }
-        let (of, missing) = ((self.graph, &self.execution), &self.crew.desk.missing);
-        let (deployment, committers) =
-            deploy((self.plan, of), missing, restored.as_ref(), world, &self.external)?;
-        self.crew.complete(deployment, committers);
-        self.before.0 += self.coordinator.completed();
-        self.before.1 += self.coordinator.aborted();
-        self.coordinator = self.crew.coordinator(times(self.plan), world.now.millis());
-        self.restores_at = None;
-        self.regions_restarted += 1;
-        self.begin_steps(world);
-        Ok(())
-    }
-
-    /// The subtasks are others than before.
-    fn begin_steps(&mut self, world: &mut World) {
-        let count = self.crew.hands.subtasks.len();
-        self.wake_at = vec![None; count];
-        self.priorities = (0..count).map(|_| world.random.below(1000) as i64).collect();
-        (self.current, self.idle_steps) = (0, 0);
-    }
-
-    /// Does one thing that can happen while a region is missing.
-    fn act_without(&mut self, world: &mut World) -> Result<()> {
-        if world.random.is_chosen(25) {
-            world.now = world.now.plus_millis(world.random.between(0, 3));
-        }
-        self.external.run(world.now, &mut world.random);
-        match world.random.below(8) {
-            0 => {
-                // What fails is written another time.
-                let _ = self.write_runs(world);
-                Ok(())
-            }
-            _ => self.step(world).map(drop),
-        }
-    }
-
     /// Nothing moves: time jumps to the next thing that will happen by itself.
     fn jump(&mut self, world: &mut World) {
         self.idle_steps = 0;
@@ -539,44 +475,6 @@ fn times(plan: &SimPlan) -> CheckpointTimes {
         unaligned_after_ms: plan.unaligned_after_ms,
         resend_ms: 150,
     }
-}
-
-/// Deploys some tasks, after what their sinks have prepared is settled.
-fn deploy(
-    (plan, (graph, execution)): (&SimPlan, (&JobGraph, &ExecutionPlan)),
-    tasks: &BTreeSet<usize>,
-    restored: Option<&Manifest>,
-    world: &mut World,
-    external: &SimExternal,
-) -> Result<(Deployment, Committers)> {
-    let nodes = execution.nodes_of(tasks).into_iter();
-    let committers = open_committers(graph, nodes, restored, Some(&world.store))?;
-    let mut bounds = || {
-        let mut bounds = plan.channels;
-        if plan.crash_per_million > 0 {
-            bounds.messages = 1 + world.random.below(bounds.messages);
-            bounds.records = 1 + world.random.below(bounds.records);
-        }
-        bounds
-    };
-    let deployment = Deployment::new(DeployContext {
-        graph,
-        plan: execution,
-        tasks,
-        key_groups: KeyGroupCount::default(),
-        bounds: &mut bounds,
-        batch_records: plan.batch_records,
-        waker: &|_, _| Waker::default(),
-        backend: &|_, _| Ok(BackendConfig::Memory),
-        restored,
-        store: Some(&world.store),
-        is_checkpointed: true,
-        leave_from: Some(if plan.leaves_state { 0 } else { u64::MAX }),
-        mode: plan.mode,
-        external: External::new(external.executor()),
-        suspect: None,
-    })?;
-    Ok((deployment, committers))
 }
 
 fn is_unsafe(plan: &SimPlan, restarts: u32) -> bool {

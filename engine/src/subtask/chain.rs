@@ -193,6 +193,11 @@ impl Chain {
         self.gates.iter().map(|gate| gate.gate.room()).min().unwrap_or(usize::MAX)
     }
 
+    /// True if those who write changes of state are far behind.
+    pub(crate) fn is_ahead_of_writers(&self) -> bool {
+        self.nodes.iter().filter_map(|node| node.stream.as_ref()).any(|s| s.is_overfull())
+    }
+
     /// Moves records on until the chain is empty, blocked, or the budget is used up.
     ///
     /// A pass visits parents before children, so that one pass carries a batch to its end.

@@ -29,7 +29,7 @@ const SWEPT_PER_ROUND: usize = 256;
 /// The same, when there is nothing else to do.
 const SWEPT_WHEN_IDLE: usize = 4_096;
 
-/// When to try again to hand over, in milliseconds, if those who write are behind.
+/// When to try again to hand over, or to go on, in milliseconds, if those who write are behind.
 const SWEEP_AGAIN_MS: i64 = 1;
 
 /// What a machine is doing.
@@ -339,6 +339,10 @@ impl Subtask {
         }
         if self.is_advancing && self.phase != Phase::Stopped {
             return self.advance(now);
+        }
+        if self.phase == Phase::Running && self.chain.is_ahead_of_writers() {
+            self.chain.flush();
+            return Ok(Round::Wait { wake_at: Some(now.plus_millis(SWEEP_AGAIN_MS)) });
         }
         match (&self.head, self.phase) {
             (_, Phase::Stopped | Phase::Done | Phase::Drained) => {

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use thalweg_checkpoint::{Barrier, BarrierKind, CheckpointId, CheckpointMode, SubtaskId};
 use thalweg_state::KeyGroupCount;
+#[cfg(feature = "rocksdb")]
+use thalweg_state::{BackendConfig, KeyGroupRange, OperatorState, RocksShared, TableId, hash_key};
 
 use super::chain::{Chain, ChainGate, ChainNode, Outlet};
 use super::effect::{Control, Effect};
@@ -208,6 +210,38 @@ impl Operator for Pass {
         out.main.values.push(input.values.remove(0));
         Ok(())
     }
+}
+
+/// What is evicted is logged whether there is room or not: nothing is read until those who write
+/// have caught up.
+#[test]
+#[cfg(feature = "rocksdb")]
+fn a_subtask_waits_for_those_who_write_its_changes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = BackendConfig::RocksDb {
+        directory: directory.path().to_owned(),
+        memory_bytes: 1 << 20,
+        shared: RocksShared::new(1 << 20),
+    };
+    let count = KeyGroupCount::default();
+    let state = OperatorState::open(config, KeyGroupRange::all(count), count);
+    let mut state = state.expect("opens");
+    let mut table = state.table::<u64, [u64; 12]>(TableId(0));
+    let mut node = node("pass", Pass);
+    node.stream = state.stream();
+    let stream = state.stream().expect("there are snapshots");
+    let (mut subtask, mut sender, mut receiver) = subtask(vec![node], 8);
+    send(&mut sender, vec![1]);
+    for key in 0..10_000_u64 {
+        let hash = hash_key(&key).expect("hashes");
+        table.insert(hash, &key, [key; 12]).expect("inserts");
+        table.evict(1).expect("evicts");
+    }
+    assert_eq!(step(&mut subtask, 1).next, Next::Wait { wake_at: Some(at(2)) });
+    assert!(records(&mut receiver, 1).is_empty(), "nothing is read");
+    while stream.take().is_some() {}
+    step(&mut subtask, 2);
+    assert_eq!(records(&mut receiver, 2), [1], "it goes on");
 }
 
 /// A subtask behind two channels whose records can be written down, and with room for one record.

@@ -85,7 +85,7 @@ fn large_key_groups_have_several_blocks() {
 #[test]
 fn blocks_end_anywhere_in_what_is_read_at_once() {
     let key = |i: u32| [&[0; 20][..], &i.to_be_bytes()].concat();
-    let random: Vec<u8> = (0..70_000_u32).map(|i| (i * i >> 7) as u8).collect();
+    let random: Vec<u8> = (0..70_000_u32).map(|i| ((i * i) >> 7) as u8).collect();
     // Blocks of one entry: the second ends a few bytes before or behind the first 64 KiB.
     for short in 0..80 {
         let lengths = [40_000, (64 << 10) - 40_000 - short, 9_000, 66_000, 0];
