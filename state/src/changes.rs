@@ -40,9 +40,10 @@ pub(crate) struct LogLimits {
     spare: usize,
 }
 
-/// A stream is overfull with this many times what may wait there. What is evicted has to be put
-/// there, full or not.
-const OVERFULL: usize = 4;
+/// A stream is overfull with this many times what may wait there: what changes or is evicted has
+/// to be put there, full or not. To have a job wait earlier would stop it at each barrier after
+/// which most of its state changes at once.
+const OVERFULL: usize = 8;
 
 impl LogLimits {
     /// Limits where memory is not bounded.
@@ -51,10 +52,11 @@ impl LogLimits {
 
     /// Limits that keep to this many bytes together.
     pub(crate) fn within(bytes: usize) -> Self {
-        // A log is filled while another one is completed. An overfull stream has half of the bytes.
+        // A log is filled while another one is completed. An overfull stream alone has all of the
+        // bytes: the memory that is left to nobody has room for the rest.
         let log = (bytes / 16).clamp(64 << 10, 8 << 20);
-        // What is spare was gathered before: it need not be left room beside it.
-        LogLimits { log, stream: 2 * log, gathered: bytes / 2, spare: bytes / 2 }
+        // What is spare was in use before, and will be again: it needs no room beside the rest.
+        LogLimits { log, stream: 2 * log, gathered: bytes / 2, spare: bytes }
     }
 }
 

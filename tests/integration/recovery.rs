@@ -7,7 +7,7 @@ use std::time::Duration;
 use tempfile::{TempDir, tempdir};
 use thalweg::memory::{self, Collected, MemorySink};
 use thalweg::prelude::*;
-use thalweg::{Error, ErrorKind, RestartPolicy, RunOutcome, RunReport, StopSignal};
+use thalweg::{Error, ErrorKind, RestartPolicy, RunOutcome, RunReport, StateBackend, StopSignal};
 
 use crate::process::checkpoint_numbers;
 
@@ -98,6 +98,24 @@ fn a_job_that_panics_once_gives_what_an_undisturbed_one_gives() {
     assert!(report.progress.checkpoints > 1);
     assert!(report.last_checkpoint >= Some(report.progress.checkpoints));
     job.check_output();
+}
+
+#[test]
+fn checkpoints_in_memory_serve_restarts_of_the_run() {
+    for state in [StateBackend::Memory, StateBackend::RocksDb] {
+        let mut job = Counting::new(fixed(3, 10));
+        job.options.checkpoint_dir = Some("memory:".into());
+        job.options.state = state;
+        let (_, fails) = fails_at(40_000, 2);
+        let check = move |number| match fails(number) {
+            true => Err(Error::unavailable("by chance")),
+            false => Ok(()),
+        };
+        let report = job.run(&StopSignal::default(), check).expect("it is started again");
+        assert_eq!((report.outcome, report.progress.restarts), (RunOutcome::Finished, 2));
+        assert!(report.progress.checkpoints > 1);
+        job.check_output();
+    }
 }
 
 #[test]
