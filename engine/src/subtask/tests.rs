@@ -232,7 +232,7 @@ fn a_subtask_waits_for_those_who_write_its_changes() {
     let stream = state.stream().expect("there are snapshots");
     let (mut subtask, mut sender, mut receiver) = subtask(vec![node], 8);
     send(&mut sender, vec![1]);
-    for key in 0..10_000_u64 {
+    for key in 0..30_000_u64 {
         let hash = hash_key(&key).expect("hashes");
         table.insert(hash, &key, [key; 12]).expect("inserts");
         table.evict(1).expect("evicts");
