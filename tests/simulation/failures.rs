@@ -4,53 +4,80 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use thalweg::memory;
+use thalweg::memory::{self, Collected};
 use thalweg::prelude::*;
 use thalweg::sim::{Random, Simulation};
 
-use crate::data::clicks;
+use crate::data::{Click, clicks};
+
+/// A function some of whose calls fail.
+#[derive(Clone)]
+struct Flaky {
+    calls: Arc<AtomicUsize>,
+    failures: Arc<AtomicUsize>,
+    failing: Arc<[usize]>,
+}
+
+impl Flaky {
+    /// Up to `times` of about so many calls fail, wherever the seed wants it.
+    fn new(times: usize, records: usize, random: &mut Random) -> Self {
+        let failing = (0..times).map(|_| random.below(records.max(1) * 3 / 2)).collect();
+        Flaky { calls: Arc::default(), failures: Arc::default(), failing }
+    }
+
+    fn call(&self) -> thalweg::Result<()> {
+        match self.failing.contains(&self.calls.fetch_add(1, Ordering::Relaxed)) {
+            true => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                Err(thalweg::Error::unavailable("by chance"))
+            }
+            false => Ok(()),
+        }
+    }
+}
+
+/// What running counts of the clicks by `of` are, sorted.
+fn counts_of(splits: &[Vec<Click>], of: impl Fn(&Click) -> u32) -> Vec<(u32, u64)> {
+    let mut totals: BTreeMap<u32, u64> = BTreeMap::new();
+    for click in splits.iter().flatten() {
+        *totals.entry(of(click)).or_default() += 1;
+    }
+    let counts = |(key, total)| (1..=total).map(move |n| (key, n));
+    totals.into_iter().flat_map(counts).collect()
+}
+
+/// The counts that were given out, sorted.
+fn sorted(collected: &Collected<Keyed<u32, u64>>) -> Vec<(u32, u64)> {
+    let mut counts: Vec<(u32, u64)> =
+        collected.take().iter().map(|keyed| (keyed.key, keyed.value)).collect();
+    counts.sort_unstable();
+    counts
+}
 
 /// Runs a job that counts clicks by user; two calls of its function fail, wherever the seed wants
 /// it. Returns how often they did.
 fn run_seed(seed: u64) -> usize {
     let random = &mut Random::new(seed);
     let splits = clicks(random, 0);
-    let mut totals: BTreeMap<u32, u64> = BTreeMap::new();
-    for click in splits.iter().flatten() {
-        *totals.entry(click.user).or_default() += 1;
-    }
-    let records = totals.values().sum::<u64>() as usize;
-    let failing = [0, 1].map(|_| random.below(records.max(1) * 3 / 2));
-    let (calls, failures) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let records = splits.iter().map(Vec::len).sum();
+    let flaky = Flaky::new(2, records, random);
     let (sink, collected) = memory::sink();
     let build = || {
-        let (calls, failures) = (calls.clone(), failures.clone());
+        let flaky = flaky.clone();
         let job = Job::new();
         job.source("clicks", memory::from_splits(splits.clone()))
             .key_by(|click| click.user)
             .records()
-            .try_inspect(
-                move |_| match failing.contains(&calls.fetch_add(1, Ordering::Relaxed)) {
-                    true => {
-                        failures.fetch_add(1, Ordering::Relaxed);
-                        Err(thalweg::Error::unavailable("by chance"))
-                    }
-                    false => Ok(()),
-                },
-                OnError::Fail,
-            )
+            .try_inspect(move |_| flaky.call(), OnError::Fail)
             .key_by(|click| click.key)
             .aggregate("count", Count)
             .sink("out", sink.clone());
         Ok(job.into_graph())
     };
     let report = Simulation::new(seed).run("failures", build).expect("it comes to its end");
-    let mut counts: Vec<(u32, u64)> =
-        collected.take().iter().map(|keyed| (keyed.key, keyed.value)).collect();
-    counts.sort_unstable();
-    let expected = totals.iter().flat_map(|(user, total)| (1..=*total).map(|n| (*user, n)));
-    assert!(counts.into_iter().eq(expected), "seed {seed}: not each count once");
-    let failures = failures.load(Ordering::Relaxed);
+    let expected = counts_of(&splits, |click| click.user);
+    assert!(sorted(&collected) == expected, "seed {seed}: not each count once");
+    let failures = flaky.failures.load(Ordering::Relaxed);
     assert!(report.restarts as usize >= failures, "seed {seed}: failures are answered");
     failures
 }
@@ -70,23 +97,16 @@ fn run_two_regions(seed: u64) -> u64 {
     let random = &mut Random::new(seed);
     let splits = clicks(random, 0);
     let records = splits.iter().map(Vec::len).sum::<usize>();
-    let failing = [0, 1, 2].map(|_| random.below(records.max(1) * 3 / 2));
-    let (calls, others) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (flaky, others) = (Flaky::new(3, records, random), Arc::new(AtomicUsize::new(0)));
     let (by_key, counted_by_key) = memory::sink();
     let (by_user, counted_by_user) = memory::sink();
     let build = || {
-        let (calls, others) = (calls.clone(), others.clone());
+        let (flaky, others) = (flaky.clone(), others.clone());
         let job = Job::new();
         job.source("clicks", memory::from_splits(splits.clone()))
             .key_by(|click| click.user)
             .records()
-            .try_inspect(
-                move |_| match failing.contains(&calls.fetch_add(1, Ordering::Relaxed)) {
-                    true => Err(thalweg::Error::unavailable("by chance")),
-                    false => Ok(()),
-                },
-                OnError::Fail,
-            )
+            .try_inspect(move |_| flaky.call(), OnError::Fail)
             .key_by(|click| click.key / 2)
             .aggregate("count-by-two", Count)
             .sink("two-out", by_key.clone());
@@ -100,24 +120,10 @@ fn run_two_regions(seed: u64) -> u64 {
         Ok(job.into_graph())
     };
     let report = Simulation::new(seed).run("regions", build).expect("it comes to its end");
-    let expected = |of: fn(&crate::data::Click) -> u32| {
-        let mut totals: BTreeMap<u32, u64> = BTreeMap::new();
-        for click in splits.iter().flatten() {
-            *totals.entry(of(click)).or_default() += 1;
-        }
-        totals.into_iter().flat_map(|(key, total)| (1..=total).map(move |n| (key, n)))
-    };
-    let sorted = |mut counts: Vec<(u32, u64)>| {
-        counts.sort_unstable();
-        counts
-    };
-    let counts = counted_by_key.take().iter().map(|keyed| (keyed.key, keyed.value)).collect();
-    assert!(
-        sorted(counts).into_iter().eq(expected(|click| click.user / 2)),
-        "seed {seed}: by two users"
-    );
-    let counts = counted_by_user.take().iter().map(|keyed| (keyed.key, keyed.value)).collect();
-    assert!(sorted(counts).into_iter().eq(expected(|click| click.user)), "seed {seed}: by user");
+    let expected = counts_of(&splits, |click| click.user / 2);
+    assert!(sorted(&counted_by_key) == expected, "seed {seed}: by two users");
+    let expected = counts_of(&splits, |click| click.user);
+    assert!(sorted(&counted_by_user) == expected, "seed {seed}: by user");
     if report.restarts == 0 {
         assert_eq!(others.load(Ordering::Relaxed), records, "seed {seed}: it was read again");
     }
