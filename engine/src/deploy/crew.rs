@@ -151,6 +151,18 @@ impl Crew {
         !hands.subtasks.is_empty()
     }
 
+    /// What goes on when these subtasks have failed; none if nothing does, or if a failure was no
+    /// subtask's.
+    pub(crate) fn without(
+        mut self,
+        failed: impl IntoIterator<Item = Option<SubtaskId>>,
+        of: (&JobGraph, &ExecutionPlan),
+    ) -> Option<Box<Self>> {
+        let mut failed = failed.into_iter();
+        let goes_on = failed.all(|failed| failed.is_some_and(|failed| self.lose(failed, of)));
+        goes_on.then(|| Box::new(self))
+    }
+
     /// Takes in what was missing.
     pub(crate) fn complete(&mut self, deployment: Deployment, committers: Committers) {
         let Deployment { subtasks, metrics, state, tables } = deployment;

@@ -244,11 +244,8 @@ impl ExecutionPlan {
 
     /// Whether another plan has the same tasks under the same numbers.
     pub(crate) fn has_tasks_of(&self, other: &ExecutionPlan) -> bool {
-        let tasks = |plan: &ExecutionPlan| {
-            let task = |task: &Task| (task.nodes.clone(), task.parallelism);
-            plan.tasks.iter().map(task).collect::<Vec<_>>()
-        };
-        tasks(self) == tasks(other)
+        let is_same = |(a, b): (&Task, &Task)| a.nodes == b.nodes && a.parallelism == b.parallelism;
+        self.tasks.len() == other.tasks.len() && self.tasks.iter().zip(&other.tasks).all(is_same)
     }
 
     /// The number of subtasks of all tasks.

@@ -96,11 +96,8 @@ impl Run<'_> {
         let first = self.failed.take();
         let failed = std::iter::once(first).chain(failed.into_iter().map(|(_, failed)| failed));
         let survivors = hands.map(|hands| Crew { hands, desk }).and_then(|mut crew| {
-            let mut goes_on = crew.leave(&coordinator);
-            for failed in failed {
-                goes_on &= failed.is_some_and(|failed| crew.lose(failed, (self.graph, self.plan)));
-            }
-            goes_on.then(|| Box::new(crew))
+            let goes_on = crew.leave(&coordinator);
+            goes_on.then(|| crew.without(failed, (self.graph, self.plan))).flatten()
         });
         Err(Failure { error, survivors })
     }

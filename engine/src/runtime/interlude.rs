@@ -56,13 +56,8 @@ impl Interlude<'_> {
                 (false, std::iter::once((error, subtask)).chain(failed).collect())
             }
         };
-        let survivors = hands.map(|hands| Crew { hands, desk }).and_then(|mut crew| {
-            let mut goes_on = true;
-            for (_, failed) in &failed {
-                goes_on &= failed.is_some_and(|failed| crew.lose(failed, self.of));
-            }
-            goes_on.then(|| Box::new(crew))
-        });
+        let subtasks = failed.iter().map(|(_, subtask)| *subtask);
+        let survivors = hands.and_then(|hands| Crew { hands, desk }.without(subtasks, self.of));
         match failed.into_iter().next() {
             _ if is_stopped => Waited::Stopped,
             Some((error, _)) => Waited::Failed(Failure { error, survivors }),

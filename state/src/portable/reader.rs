@@ -1,4 +1,5 @@
-//! Reads the portable format, block by block.
+//! Opens a run: its header, its footer, the indexes of its key groups; its entries are read by
+//! cursors and lookups.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
