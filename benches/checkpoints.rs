@@ -23,6 +23,9 @@ const BATCH: u64 = 1_024;
 /// Runs with checkpoints, each beside one without.
 const PAIRS: usize = 5;
 
+/// Seconds in which the table grows, and the memory of logs is used for the first time.
+const WARM_UP: usize = 3;
+
 fn main() -> Result<()> {
     let arguments: Vec<String> =
         std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
@@ -102,11 +105,12 @@ impl Measured {
         batches.seconds[..whole].to_vec()
     }
 
-    /// Million records a second, without the first second, in which the table grows.
+    /// Million records a second, without the first seconds.
     fn speed(&self) -> f64 {
         let seconds = self.seconds();
-        let batches: u64 = seconds.iter().skip(1).map(|second| second.batches).sum();
-        batches as f64 * BATCH as f64 / 1e6 / seconds.len().saturating_sub(1) as f64
+        let seconds = seconds.get(WARM_UP..).unwrap_or_default();
+        let batches: u64 = seconds.iter().map(|second| second.batches).sum();
+        batches as f64 * BATCH as f64 / 1e6 / seconds.len() as f64
     }
 
     /// A record is read: at each batch's first one, the time since the one before.
@@ -227,25 +231,30 @@ fn micros(time: Duration) -> f64 {
     time.as_nanos() as f64 / 1e3
 }
 
-/// The longest batch between two checkpoints, with checkpoints and without: percentiles.
+/// The longest batch between two checkpoints, and without checkpoints: percentiles. Runs with and
+/// without take turns, so that the machine's own pauses are in both.
 fn pause(seconds: u64) -> Result<()> {
     println!("longest batch of each second, 1 million keys of 64 bytes all changing, in ms");
     println!("| checkpoints | seconds | p50 | p90 | p99 | max |");
     println!("|---|---|---|---|---|---|");
-    let directory = scratch();
-    for directory in [Some(directory.path()), None] {
-        let options = options(directory, StateBackend::Memory);
-        let until = Until::Time(Duration::from_secs(seconds));
-        let (measured, checkpoints) = run(1_000_000, until, &options)?;
-        // The table grows in the first seconds.
-        let seconds = measured.seconds().split_off(3);
-        let mut longest: Vec<f64> =
-            seconds.iter().map(|second| micros(second.longest) / 1e3).collect();
-        longest.sort_by(f64::total_cmp);
-        let at = |share: f64| longest[((longest.len() - 1) as f64 * share) as usize];
+    let turn = Duration::from_secs(seconds.div_ceil(PAIRS as u64) + WARM_UP as u64 + 1);
+    let mut longest = [Vec::new(), Vec::new()];
+    let mut checkpoints = [0; 2];
+    for _ in 0..PAIRS {
+        let directory = scratch();
+        for (which, directory) in [Some(directory.path()), None].into_iter().enumerate() {
+            let options = options(directory, StateBackend::Memory);
+            let (measured, seen) = run(1_000_000, Until::Time(turn), &options)?;
+            checkpoints[which] += seen.len();
+            let seconds = measured.seconds();
+            longest[which].extend(seconds.iter().skip(WARM_UP).map(|second| second.longest));
+        }
+    }
+    for (longest, checkpoints) in longest.iter_mut().zip(checkpoints) {
+        longest.sort_unstable();
+        let at = |share| micros(longest[((longest.len() - 1) as f64 * share) as usize]) / 1e3;
         println!(
-            "| {} | {} | {:.2} | {:.2} | {:.2} | {:.2} |",
-            checkpoints.len(),
+            "| {checkpoints} | {} | {:.2} | {:.2} | {:.2} | {:.2} |",
             longest.len(),
             at(0.5),
             at(0.9),
@@ -270,10 +279,12 @@ fn throughput(seconds: u64) -> Result<()> {
     ] {
         let (mut speeds, mut lost, mut durable) =
             ([Vec::new(), Vec::new()], Vec::new(), Vec::new());
-        for _ in 0..PAIRS {
+        for number in 0..PAIRS {
             let directory = scratch();
-            let mut pair = [0.0; 2];
-            for (which, directory) in [None, Some(directory.path())].into_iter().enumerate() {
+            let (mut pair, mut runs) = ([0.0; 2], [(0, None), (1, Some(directory.path()))]);
+            // A machine that gets slower, or faster, does so for both alike.
+            runs.rotate_left(number % 2);
+            for (which, directory) in runs {
                 let until = Until::Time(Duration::from_secs(seconds));
                 let (measured, seen) = run(keys, until, &options(directory, state))?;
                 pair[which] = measured.speed();

@@ -184,6 +184,9 @@ struct StreamInner {
     /// than new.
     spare_bytes: Vec<Vec<u8>>,
     spare_spans: Vec<Vec<Span>>,
+    /// The lengths of the last log that was handed on because it was long: the next one will hardly
+    /// have others.
+    long: (usize, usize),
 }
 
 impl ChangeStream {
@@ -216,11 +219,16 @@ impl ChangeStream {
         Some(item)
     }
 
-    /// An empty log, with the memory of one that has been written if there is one.
+    /// An empty log, with the memory of one that has been written if there is one, and otherwise
+    /// with room for what the last long one held: growing by steps would copy it, and touch twice
+    /// the memory.
     fn spare_log(&self) -> ChangeLog {
         let mut inner = self.lock();
-        let bytes = inner.spare_bytes.pop().unwrap_or_default();
-        let spans = inner.spare_spans.pop().unwrap_or_default();
+        let (bytes, spans) = (inner.spare_bytes.pop(), inner.spare_spans.pop());
+        let (byte_count, span_count) = inner.long;
+        drop(inner);
+        let bytes = bytes.unwrap_or_else(|| Vec::with_capacity(byte_count));
+        let spans = spans.unwrap_or_else(|| Vec::with_capacity(span_count));
         ChangeLog { bytes, spans, ..ChangeLog::default() }
     }
 
@@ -252,6 +260,11 @@ impl ChangeStream {
         let mut inner = self.lock();
         if let StreamItem::Changes(_, log) = &item {
             inner.bytes += log.byte_len();
+            if log.byte_len() >= self.limits.log {
+                // And a little more, as no two are alike.
+                let roomy = |len: usize| len + len / 16;
+                inner.long = (roomy(log.bytes.len()), roomy(log.spans.len()));
+            }
         }
         inner.items.push_back(item);
         let waker = inner.waker.clone();
