@@ -70,6 +70,10 @@ pub struct InFlightPart {
     pub to: String,
     /// Where they are, in the order in which they came.
     pub file: PartFile,
+    /// The schema that they were written under, in the form that the state has for it; none where
+    /// an earlier version of the project wrote them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<serde_json::Value>,
 }
 
 /// Entries of an operator, written together. A run may belong to many checkpoints, and after a

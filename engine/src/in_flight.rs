@@ -56,7 +56,9 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use thalweg_state::{CodecError, Data, KeyGroup, KeyGroupCount, KeyGroupRange, codec};
+use thalweg_state::{
+    CodecError, Data, KeyGroup, KeyGroupCount, KeyGroupRange, ValuePlan, ValueType, codec,
+};
 
 use crate::batch::{Batch, Behind, RecordId};
 use crate::channel::AnyBatch;
@@ -87,13 +89,19 @@ pub(crate) type Owned = (KeyGroupRange, KeyGroupCount);
 #[derive(Clone, Copy)]
 pub(crate) struct WireCodec {
     encode: fn(&dyn Any, &mut Vec<u8>) -> Result<()>,
-    decode: fn(&[u8], Option<Owned>) -> Result<Vec<AnyBatch>>,
+    decode: fn(&[u8], Option<Owned>, Option<&ValuePlan<'_>>) -> Result<Vec<AnyBatch>>,
+    record: ValueType,
 }
 
 impl WireCodec {
     /// The codec of a record type.
     pub(crate) fn of<T: Data>() -> Self {
-        WireCodec { encode: encode::<T>, decode: decode::<T> }
+        WireCodec { encode: encode::<T>, decode: decode::<T>, record: ValueType::of::<T>() }
+    }
+
+    /// The record type.
+    pub(crate) fn record(&self) -> ValueType {
+        self.record
     }
 
     /// Appends a batch of the codec's type.
@@ -101,9 +109,15 @@ impl WireCodec {
         (self.encode)(batch, out)
     }
 
-    /// The batches that were appended one after another, without records of other key groups.
-    pub(crate) fn decode(&self, bytes: &[u8], owned: Option<Owned>) -> Result<Vec<AnyBatch>> {
-        (self.decode)(bytes, owned)
+    /// The batches that were appended one after another, without records of other key groups;
+    /// records of an earlier type change as the plan says.
+    pub(crate) fn decode(
+        &self,
+        bytes: &[u8],
+        owned: Option<Owned>,
+        plan: Option<&ValuePlan<'_>>,
+    ) -> Result<Vec<AnyBatch>> {
+        (self.decode)(bytes, owned, plan)
     }
 }
 
@@ -141,11 +155,21 @@ fn append(
     Ok(())
 }
 
-fn decode<T: Data>(mut bytes: &[u8], owned: Option<Owned>) -> Result<Vec<AnyBatch>> {
+fn decode<T: Data>(
+    mut bytes: &[u8],
+    owned: Option<Owned>,
+    plan: Option<&ValuePlan<'_>>,
+) -> Result<Vec<AnyBatch>> {
+    let value = |bytes: &[u8]| -> Result<T> {
+        Ok(match plan {
+            Some(plan) => codec::decode(&plan.change(bytes)?)?,
+            None => codec::decode(bytes)?,
+        })
+    };
     let mut batches: Vec<AnyBatch> = Vec::new();
     while !bytes.is_empty() {
         let (count, times, hashes, marks, ids): Columns = codec::decode(next(&mut bytes)?)?;
-        let values = (0..count).map(|_| Ok(codec::decode(next(&mut bytes)?)?));
+        let values = (0..count).map(|_| value(next(&mut bytes)?));
         let values = values.collect::<Result<Vec<T>>>()?;
         let behind = marks.into_iter().map(|(index, watermark)| Behind { index, watermark });
         let mut batch = Batch { values, times, hashes, behind: behind.collect(), ids };
@@ -219,7 +243,7 @@ mod tests {
         codec.encode(&batch(), &mut bytes).expect("encodes");
         let plain = Batch { values: vec!["x".to_owned()], ..Batch::default() };
         codec.encode(&plain, &mut bytes).expect("encodes");
-        let all = read(codec.decode(&bytes, None).expect("decodes"));
+        let all = read(codec.decode(&bytes, None, None).expect("decodes"));
         assert_eq!(all.len(), 2);
         assert_eq!(format!("{:?}", all[0]), format!("{:?}", batch()));
         assert_eq!(format!("{:?}", all[1]), format!("{plain:?}"));
@@ -229,7 +253,7 @@ mod tests {
         let mut seen = 0;
         for index in 0..3 {
             let range = KeyGroupRange::of_subtask(index, 3, count);
-            for part in read(codec.decode(&bytes, Some((range, count))).expect("decodes")) {
+            for part in read(codec.decode(&bytes, Some((range, count)), None).expect("decodes")) {
                 for (i, value) in part.values.iter().enumerate() {
                     let number: u64 = value.parse().expect("a number");
                     assert_eq!((part.hashes[i], part.ids[i].offset), (number, number));
@@ -252,7 +276,7 @@ mod tests {
         let (codec, mut bytes) = (WireCodec::of::<String>(), Vec::new());
         codec.encode(&batch(), &mut bytes).expect("encodes");
         for len in 1..bytes.len() {
-            assert!(codec.decode(&bytes[..len], None).is_err(), "{len}");
+            assert!(codec.decode(&bytes[..len], None, None).is_err(), "{len}");
         }
     }
 }

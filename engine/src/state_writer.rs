@@ -28,6 +28,7 @@ use crate::error::Result;
 use crate::in_flight::InFlight;
 use crate::savepoint::open_run;
 use crate::subtask::Capture;
+use crate::upgrade::schema_to_json;
 
 /// Runs that may become longer than this are made in a file, in bytes.
 const RUN_IN_MEMORY: u64 = 1 << 20;
@@ -358,7 +359,8 @@ fn write_in_flight(
         let name = part_name(request.subtask, &format!("in flight {}", edge.to));
         let file = store.write_part(id, &name, bytes)?;
         let (from, port, to) = (edge.from.clone(), edge.port, edge.to.clone());
-        written.push(InFlightPart { from, port, to, file });
+        let record = Some(schema_to_json(&edge.codec.record().schema())?);
+        written.push(InFlightPart { from, port, to, file, record });
     }
     Ok(())
 }

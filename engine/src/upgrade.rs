@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use thalweg_checkpoint::{Manifest, OperatorRecord, TableRecord};
 use thalweg_state::schema::Migration;
-use thalweg_state::{Data, Recorded, StateTable, TableId, TableSchema};
+use thalweg_state::{Data, Recorded, Schema, StateTable, TableId, TableSchema};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::JobGraph;
@@ -197,11 +197,25 @@ impl OperatorTables {
 /// What a manifest says of a table.
 fn table_record(table: &dyn StateTable) -> Result<TableRecord> {
     let TableSchema { key, value } = table.types().schema();
-    let json = |schema: &thalweg_state::Schema| {
-        serde_json::to_value(schema)
-            .map_err(|error| Error::bug("a schema has no JSON").with_source(error))
-    };
-    Ok(TableRecord { id: table.id().0, key: json(&key)?, value: json(&value)? })
+    let (key, value) = (schema_to_json(&key)?, schema_to_json(&value)?);
+    Ok(TableRecord { id: table.id().0, key, value })
+}
+
+/// A schema as manifests have it.
+pub(crate) fn schema_to_json(schema: &Schema) -> Result<serde_json::Value> {
+    serde_json::to_value(schema)
+        .map_err(|error| Error::bug("a schema has no JSON").with_source(error))
+}
+
+/// A schema that a manifest has of `what`.
+///
+/// # Errors
+/// `Incompatible` if it is written in a way that this build does not know.
+pub(crate) fn schema_of_json(json: &serde_json::Value, what: &str) -> Result<Schema> {
+    serde_json::from_value(json.clone()).map_err(|error| {
+        let message = format!("the schemas of `{what}` are of a later version");
+        Error::new(ErrorKind::Incompatible, message).with_source(error)
+    })
 }
 
 /// The schemas of an operator's tables.
@@ -209,12 +223,7 @@ fn table_record(table: &dyn StateTable) -> Result<TableRecord> {
 /// # Errors
 /// `Incompatible` if they are written in a way that this build does not know.
 pub fn table_schemas(record: &OperatorRecord) -> Result<BTreeMap<TableId, TableSchema>> {
-    let read = |json: &serde_json::Value| {
-        serde_json::from_value(json.clone()).map_err(|error| {
-            let message = format!("the schemas of `{}` are of a later version", record.name);
-            Error::new(ErrorKind::Incompatible, message).with_source(error)
-        })
-    };
+    let read = |json: &serde_json::Value| schema_of_json(json, &record.name);
     let table = |table: &TableRecord| {
         Ok((TableId(table.id), TableSchema { key: read(&table.key)?, value: read(&table.value)? }))
     };

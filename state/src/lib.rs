@@ -57,7 +57,7 @@ pub use restore::{LimitedRun, RestoreSource, RunMerge};
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksShared;
 pub use runs::{MergePlan, RunSet};
-pub use schema::{Fit, Migration, Recorded, Schema, TableSchema, TableTypes};
+pub use schema::{Fit, Migration, Recorded, Schema, TableSchema, TableTypes, ValuePlan, ValueType};
 pub use sliced::SlicedTable;
 pub use state::{OperatorState, Restore, Snapshot, SnapshotPart};
 pub use state_key::{Namespace, StateKey, TableId};

@@ -35,7 +35,7 @@ mod tests;
 pub use adopt::Mismatch;
 pub use dynamic::{Content, Dynamic};
 pub(crate) use migrate::Plan;
-pub use migrate::{Fit, Migration, Recorded, TableSchema, TableTypes};
+pub use migrate::{Fit, Migration, Recorded, TableSchema, TableTypes, ValuePlan, ValueType};
 pub use trace::schema_of;
 
 /// What the encoding of a type looks like.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use thalweg_checkpoint::{CheckpointId, InFlightPart, Manifest, SubtaskId};
+use thalweg_state::{Fit, Schema};
 
 use super::Builder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{ExecutionPlan, JobGraph, NodeId, Partition};
 use crate::in_flight::{Edge, Owned};
 use crate::subtask::Restored;
+use crate::upgrade::schema_of_json;
 
 /// An edge that a checkpoint has records of, in the graph of this run.
 struct Found {
@@ -26,8 +28,8 @@ pub(crate) fn parts(manifest: &Manifest) -> impl Iterator<Item = (SubtaskId, &In
 /// checkpoint has records of.
 ///
 /// # Errors
-/// `Incompatible` if the job does not have such an edge, naming it and what to do; as
-/// [`ExecutionPlan::new`].
+/// `Incompatible` if the job does not have such an edge, or its records do not become what they are
+/// now, naming it and what to do; as [`ExecutionPlan::new`].
 pub(crate) fn plan(
     graph: &JobGraph,
     parallelism: usize,
@@ -36,7 +38,13 @@ pub(crate) fn plan(
     let plan = ExecutionPlan::resuming(graph, parallelism, restored)?;
     if let Some(manifest) = restored {
         for (_, part) in parts(manifest) {
-            find(graph, &plan, part, manifest.id)?;
+            let Found { edge, .. } = find(graph, &plan, part, manifest.id)?;
+            let migrations = graph.upgrades.migrations_of(&part.to);
+            let fit = recorded(part)?.map(|schema| edge.codec.record().fit(&schema, &migrations));
+            if let Some(Fit::Refused { reason }) = fit {
+                let what = format!("of a type that is no longer theirs ({reason})");
+                return Err(incompatible(manifest.id, part, &what));
+            }
         }
     }
     Ok(plan)
@@ -56,17 +64,23 @@ fn find(
         let edge = graph.edge(from, port, to?)?;
         Some(Found { edge: Arc::new(edge), partition })
     });
-    found.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Incompatible,
-            format!(
-                "checkpoint {id} has records on their way from `{}` to `{}`, an edge that this job \
-                 does not have: resume the former job, stop it in order, and resume this one from \
-                 its last checkpoint",
-                part.from, part.to
-            ),
-        )
-    })
+    found.ok_or_else(|| incompatible(id, part, "an edge that this job does not have"))
+}
+
+fn incompatible(id: CheckpointId, part: &InFlightPart, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Incompatible,
+        format!(
+            "checkpoint {id} has records on their way from `{}` to `{}`, {what}: resume the former \
+             job, stop it in order, and resume this one from its last checkpoint",
+            part.from, part.to
+        ),
+    )
+}
+
+/// What records were written under, if that is known.
+fn recorded(part: &InFlightPart) -> Result<Option<Schema>> {
+    part.record.as_ref().map(|json| schema_of_json(json, &part.from)).transpose()
 }
 
 impl Builder<'_, '_> {
@@ -81,6 +95,7 @@ impl Builder<'_, '_> {
         // Those that are further down the chain had been given out before.
         for (n, node) in task.nodes.iter().enumerate().skip(first).rev() {
             let name = &context.graph.info(*node).name;
+            let migrations = context.graph.upgrades.migrations_of(name);
             for (subtask, part) in parts(manifest).filter(|(_, part)| part.to == *name) {
                 let Found { edge, partition } =
                     find(context.graph, context.plan, part, manifest.id)?;
@@ -90,7 +105,9 @@ impl Builder<'_, '_> {
                     _ => continue,
                 };
                 let bytes = store.read_part(&part.file)?;
-                for batch in edge.codec.decode(&bytes, owned)? {
+                let (recorded, migrations) = (recorded(part)?, &migrations);
+                let plan = recorded.as_ref().and_then(|r| edge.codec.record().plan(r, migrations));
+                for batch in edge.codec.decode(&bytes, owned, plan.as_ref())? {
                     restored.push(Restored { node: n - first, edge: edge.clone(), batch });
                 }
             }

@@ -271,7 +271,7 @@ fn barrier(id: u64) -> Barrier {
 /// The next capture: its checkpoint and the records that were on their way.
 fn captured(subtask: &mut Subtask) -> Option<(u64, Vec<u64>)> {
     let Effect::Capture(capture) = subtask.poll_effect()? else { return None };
-    let decode = |in_flight: &InFlight| in_flight.edge.codec.decode(&in_flight.bytes, None);
+    let decode = |in_flight: &InFlight| in_flight.edge.codec.decode(&in_flight.bytes, None, None);
     let batches = capture.in_flight.iter().flat_map(|part| decode(part).expect("readable"));
     let values = batches.flat_map(|batch| batch.downcast::<Batch<u64>>().expect("numbers").values);
     Some((capture.id.0, values.collect()))

@@ -15,6 +15,7 @@ use thalweg_state::{
 };
 
 use super::{recorded_of, table_schemas};
+use crate::deploy::in_flight;
 use crate::error::Result;
 use crate::external::{Executor, External, ExternalCall};
 use crate::graph::{JobGraph, Make, NodeId, NodeInfo, NodeKind};
@@ -122,6 +123,10 @@ pub fn compare(
             saved.clone()
         }
     };
+    let parallelism = (manifest.parallelism as usize).max(1);
+    if let Err(error) = in_flight::plan(graph, parallelism, Some(&manifest)) {
+        problems.push(error.to_string());
+    }
     for node in graph.nodes().filter(|node| graph.info(*node).is_stateful) {
         let info = graph.info(node);
         let was = saved.operators.iter().find(|record| {

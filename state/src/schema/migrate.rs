@@ -1,4 +1,5 @@
-//! `TableTypes`: how a table's present types take what was written under recorded schemas.
+//! How present types take what was written under recorded schemas: `ValueType` does it for values,
+//! `TableTypes` for tables.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,15 +25,22 @@ pub struct TableSchema {
     pub value: Schema,
 }
 
-/// The types of a table, as functions without type parameters.
+/// A type of values, as functions without type parameters.
 #[derive(Clone, Copy)]
-pub struct TableTypes {
-    schema: fn() -> TableSchema,
+pub struct ValueType {
+    schema: fn() -> Schema,
     /// A value of another schema, encoded as the present type.
     adopt: fn(Dynamic<'_>) -> Result<Vec<u8>, Mismatch>,
 }
 
-/// Whether a table takes what was written under a recorded schema.
+/// The types of a table, as functions without type parameters.
+#[derive(Clone, Copy)]
+pub struct TableTypes {
+    key: fn() -> Schema,
+    value: ValueType,
+}
+
+/// Whether a type takes what was written under a recorded schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// As it is.
@@ -73,12 +81,19 @@ pub struct Recorded {
     pub migrations: Vec<Migration>,
 }
 
-/// How to change the values of one table.
-pub(crate) struct Plan<'a> {
-    types: TableTypes,
-    recorded: &'a TableSchema,
-    present: TableSchema,
+/// How to change values that were written under another schema.
+pub struct ValuePlan<'a> {
+    of: ValueType,
+    recorded: &'a Schema,
+    present: Schema,
     migrations: &'a [Migration],
+}
+
+/// What to do with the values of one table.
+pub(crate) enum Plan<'a> {
+    /// They cannot be taken.
+    Refuse(String),
+    Change(ValuePlan<'a>),
 }
 
 impl Migration {
@@ -143,17 +158,23 @@ impl fmt::Debug for Migration {
     }
 }
 
+impl fmt::Debug for ValueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ValueType")
+    }
+}
+
 impl fmt::Debug for TableTypes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TableTypes")
     }
 }
 
-impl TableTypes {
-    /// The types of a table.
-    pub(crate) fn of<K: Key, V: Data>() -> Self {
-        TableTypes {
-            schema: || TableSchema { key: schema_of::<K>(), value: schema_of::<V>() },
+impl ValueType {
+    /// The type `V`.
+    pub fn of<V: Data>() -> Self {
+        ValueType {
+            schema: schema_of::<V>,
             adopt: |value| {
                 let value = V::deserialize(value)?;
                 let mut bytes = Vec::new();
@@ -163,29 +184,26 @@ impl TableTypes {
         }
     }
 
-    /// The schemas of keys and values.
+    /// Its schema.
     ///
     /// # Cost
-    /// That of [`schema_of`]: it is for the start of a job.
-    pub fn schema(&self) -> TableSchema {
+    /// That of [`schema_of`].
+    pub fn schema(&self) -> Schema {
         (self.schema)()
     }
 
-    /// Whether the table takes what was written under `recorded`, found out with made-up values.
-    pub fn fit(&self, recorded: &TableSchema, migrations: &[Migration]) -> Fit {
+    /// Whether it takes values that were written under `recorded`, found out with made-up ones.
+    pub fn fit(&self, recorded: &Schema, migrations: &[Migration]) -> Fit {
         let present = self.schema();
-        if !recorded.key.has_encoding_of(&present.key) {
-            return Fit::Refused { reason: key_reason(recorded, &present) };
-        }
-        if recorded.value.is_same(&present.value) {
+        if recorded.is_same(&present) {
             return Fit::Same;
         }
-        let changes = changes(&recorded.value, &present.value);
-        if migrations.iter().any(|migration| migration.applies_to(&recorded.value)) {
+        let changes = changes(recorded, &present);
+        if migrations.iter().any(|migration| migration.applies_to(recorded)) {
             // The function is not called with made-up values: it may refuse them.
             return Fit::Migrates { changes };
         }
-        match self.try_samples(&recorded.value) {
+        match self.try_samples(recorded) {
             Ok(()) => Fit::Migrates { changes },
             Err(reason) => Fit::Refused { reason },
         }
@@ -216,64 +234,118 @@ impl TableTypes {
     }
 
     /// How values are changed; none if they are taken as they are.
+    pub fn plan<'a>(
+        self,
+        recorded: &'a Schema,
+        migrations: &'a [Migration],
+    ) -> Option<ValuePlan<'a>> {
+        let present = self.schema();
+        let is_same = recorded.is_same(&present);
+        (!is_same).then_some(ValuePlan { of: self, recorded, present, migrations })
+    }
+}
+
+impl ValuePlan<'_> {
+    /// A value, as the present type encodes it.
+    ///
+    /// # Errors
+    /// `Incompatible` if the present type does not take it, saying what to do; `Codec` if it is not
+    /// of the recorded schema.
+    pub fn change(&self, bytes: &[u8]) -> Result<Vec<u8>> {
+        let recorded = self.recorded;
+        let whole = self.migrations.iter().find(|migration| migration.old.is_same(recorded));
+        if let Some(migration) = whole {
+            let bytes = (migration.of_bytes)(bytes)?;
+            if migration.new.is_same(&self.present) {
+                return Ok(bytes);
+            }
+            return self.adopt(Dynamic::decode(&migration.new, &bytes)?);
+        }
+        if !recorded.is_transparent() {
+            return Err(StateError::Incompatible(opaque(recorded)));
+        }
+        let value = Dynamic::decode(recorded, bytes)?;
+        let value = match self.migrations {
+            [] => value,
+            migrations => {
+                rewrite(recorded, value, migrations).map_err(|mismatch| incompatible(&mismatch))?
+            }
+        };
+        self.adopt(value)
+    }
+
+    fn adopt(&self, value: Dynamic<'_>) -> Result<Vec<u8>> {
+        (self.of.adopt)(value).map_err(|mismatch| incompatible(&mismatch))
+    }
+}
+
+impl TableTypes {
+    /// The types of a table.
+    pub(crate) fn of<K: Key, V: Data>() -> Self {
+        TableTypes { key: schema_of::<K>, value: ValueType::of::<V>() }
+    }
+
+    /// The schemas of keys and values.
+    ///
+    /// # Cost
+    /// That of [`schema_of`]: it is for the start of a job.
+    pub fn schema(&self) -> TableSchema {
+        TableSchema { key: (self.key)(), value: self.value.schema() }
+    }
+
+    /// Whether the table takes what was written under `recorded`. See [`ValueType::fit`].
+    pub fn fit(&self, recorded: &TableSchema, migrations: &[Migration]) -> Fit {
+        match self.refusal(recorded) {
+            Some(reason) => Fit::Refused { reason },
+            None => self.value.fit(&recorded.value, migrations),
+        }
+    }
+
+    /// Why no entry can be taken, if that is so.
+    fn refusal(&self, recorded: &TableSchema) -> Option<String> {
+        let present = (self.key)();
+        let fits = recorded.key.has_encoding_of(&present);
+        (!fits).then(|| key_reason(&recorded.key, &present))
+    }
+
+    /// What to do with values; none if they are taken as they are.
     pub(crate) fn plan<'a>(
         self,
         recorded: &'a TableSchema,
         migrations: &'a [Migration],
     ) -> Option<Plan<'a>> {
-        let present = self.schema();
-        let is_same =
-            recorded.key.has_encoding_of(&present.key) && recorded.value.is_same(&present.value);
-        (!is_same).then_some(Plan { types: self, recorded, present, migrations })
+        match self.refusal(recorded) {
+            Some(reason) => Some(Plan::Refuse(reason)),
+            None => self.value.plan(&recorded.value, migrations).map(Plan::Change),
+        }
     }
 }
 
 impl Plan<'_> {
     /// The value, as the present type encodes it.
     pub(crate) fn change(&self, table: TableId, bytes: &[u8]) -> Result<Vec<u8>> {
-        if !self.recorded.key.has_encoding_of(&self.present.key) {
-            let reason = key_reason(self.recorded, &self.present);
-            return Err(StateError::Incompatible(format!("table {table}: {reason}")));
+        let of_table = |reason| StateError::Incompatible(format!("table {table}: {reason}"));
+        match self {
+            Plan::Refuse(reason) => Err(of_table(reason.clone())),
+            Plan::Change(plan) => plan.change(bytes).map_err(|error| match error {
+                StateError::Incompatible(reason) => of_table(reason),
+                error => error,
+            }),
         }
-        let recorded = &self.recorded.value;
-        let whole = self.migrations.iter().find(|migration| migration.old.is_same(recorded));
-        if let Some(migration) = whole {
-            let bytes = (migration.of_bytes)(bytes)?;
-            if migration.new.is_same(&self.present.value) {
-                return Ok(bytes);
-            }
-            return self.adopt(table, Dynamic::decode(&migration.new, &bytes)?);
-        }
-        if !recorded.is_transparent() {
-            let reason = opaque(recorded);
-            return Err(StateError::Incompatible(format!("table {table}: {reason}")));
-        }
-        let value = Dynamic::decode(recorded, bytes)?;
-        let value = match self.migrations {
-            [] => value,
-            migrations => rewrite(recorded, value, migrations)
-                .map_err(|mismatch| incompatible(table, &mismatch))?,
-        };
-        self.adopt(table, value)
-    }
-
-    fn adopt(&self, table: TableId, value: Dynamic<'_>) -> Result<Vec<u8>> {
-        (self.types.adopt)(value).map_err(|mismatch| incompatible(table, &mismatch))
     }
 }
 
-fn incompatible(table: TableId, mismatch: &Mismatch) -> StateError {
+fn incompatible(mismatch: &Mismatch) -> StateError {
     StateError::Incompatible(format!(
-        "table {table}: {mismatch}; or give the job a function from the old type to the new one by \
-         `Job::migrate`"
+        "{mismatch}; or give the job a function from the old type to the new one by `Job::migrate`"
     ))
 }
 
-fn key_reason(recorded: &TableSchema, present: &TableSchema) -> String {
+fn key_reason(recorded: &Schema, present: &Schema) -> String {
     format!(
-        "keys were {} and are {}: the type of a key is fixed for the life of its state, as its \
-         hash says where the state is; give the operator another name to begin without state",
-        recorded.key, present.key
+        "keys were {recorded} and are {present}: the type of a key is fixed for the life of its \
+         state, as its hash says where the state is; give the operator another name to begin \
+         without state"
     )
 }
 
