@@ -16,6 +16,7 @@ mod error;
 mod hex;
 
 mod aligner;
+mod archive;
 mod barrier;
 mod coordinator;
 mod outstanding;
@@ -36,16 +37,17 @@ mod lock;
 mod memory;
 #[cfg(any(test, feature = "object-store"))]
 mod remote;
-mod savepoint;
 mod scratch;
 
 #[cfg(test)]
 mod random;
 
 pub use aligner::{Aligner, AlignerError, Alignment};
+pub use archive::Archive;
 pub use barrier::{Barrier, BarrierKind, CheckpointId, CheckpointMode};
 pub use coordinator::{Command, Coordinator, CoordinatorConfig, Outcome, PendingManifest};
 pub use error::{Error, ErrorKind, Result};
+pub use local::savepoint::SavepointWriter;
 pub use location::local_directory;
 pub use manifest::{FORMAT_VERSION, Manifest, OperatorRecord, TableRecord};
 pub use memory::{FaultHook, MemoryStore, StoreFault, StoreOp};
@@ -54,7 +56,6 @@ pub use owner::Owner;
 pub use repository::{Repository, StoreOptions};
 pub use restore::{counters_of, operator_parts, source_splits};
 pub use retention::to_delete;
-pub use savepoint::{Archive, SavepointWriter};
 pub use snapshot::{
     InFlightPart, OperatorPart, PartFile, Run, SinkCommittables, SplitState, SubtaskAck, SubtaskId,
     SubtaskRecord, SubtaskSnapshot,

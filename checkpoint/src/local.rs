@@ -27,6 +27,7 @@ use crate::objects::{LocalFile, Objects, Summary};
 use crate::{Error, Owner, Repository, Result, StoreOptions};
 
 mod disk;
+pub(crate) mod savepoint;
 mod system;
 
 #[cfg(test)]

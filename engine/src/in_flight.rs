@@ -47,6 +47,7 @@
 //! # Restoring
 //! Records of a hash edge go to the subtasks that own their key groups now; those of other edges,
 //! together, to subtask `i` modulo the new parallelism, where `i` is the one that recorded them.
+//! Their hashes are those that they were sent by; values of an earlier type change as state does.
 //! Within a chain those of operators further down are taken first. Where several subtasks become
 //! one, they had come differently far in time: operators are opened with the least of their
 //! watermarks, and advanced to the greatest when the last restored record has passed
@@ -85,11 +86,13 @@ pub(crate) struct InFlight {
 /// The key groups whose records are asked for.
 pub(crate) type Owned = (KeyGroupRange, KeyGroupCount);
 
+type Decode = fn(&[u8], Option<Owned>, Option<&ValuePlan<'_>>) -> Result<Vec<AnyBatch>>;
+
 /// How batches of one record type are written down and read.
 #[derive(Clone, Copy)]
 pub(crate) struct WireCodec {
     encode: fn(&dyn Any, &mut Vec<u8>) -> Result<()>,
-    decode: fn(&[u8], Option<Owned>, Option<&ValuePlan<'_>>) -> Result<Vec<AnyBatch>>,
+    decode: Decode,
     record: ValueType,
 }
 

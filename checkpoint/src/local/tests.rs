@@ -13,6 +13,7 @@ use crate::{CheckpointId, CheckpointStore, Error, ErrorKind, Repository, StoreOp
 
 mod faults;
 mod model;
+mod savepoints;
 
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().expect("a scratch directory")

@@ -62,7 +62,7 @@ fn check(script: &Script, model: &Model, story: &str) {
 }
 
 /// The disk as it is, and what it may hold if the power fails now.
-fn aftermaths(model: &Model) -> Vec<(String, Model)> {
+pub(super) fn aftermaths(model: &Model) -> Vec<(String, Model)> {
     let mut all = Vec::new();
     if !model.is_off() {
         all.push(("the process ends".to_owned(), model.copy()));

@@ -1,109 +1,24 @@
-//! Savepoints: checkpoints that the user owns, each a directory that stands for itself.
+//! `Archive`: what a savepoint or a checkpoint holds, for those who only read.
+//!
+//! A savepoint is a checkpoint that the user owns, a directory that stands for itself.
 //!
 //! *Layout:* the file `manifest` as in a checkpoint, and beside it the files that it names. There
 //! are no other names in it: the directory can be moved and copied.
-//!
-//! *Writing:* 1. Files are written into `.<name>.tmp` beside the place, each synced. 2. The
-//! manifest is written and synced, then the directory. 3. The rename gives the directory its name:
-//! from here on the savepoint exists. 4. The directory above is synced.
 //!
 //! Reading changes nothing and takes no lock: an [`Archive`] is a savepoint, or one checkpoint of a
 //! directory in which a job may be running.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::{CheckpointId, Error, LocalPart, Manifest, PartFile, Result, local_directory};
 
-const MANIFEST: &str = "manifest";
+/// The name of a manifest, in a checkpoint and in a savepoint.
+pub(crate) const MANIFEST: &str = "manifest";
 
 /// How much is read at once of a file that is checked, in bytes.
 const CHUNK: usize = 1 << 20;
-
-/// Writes a savepoint; what was not finished disappears when it is dropped.
-#[derive(Debug)]
-pub struct SavepointWriter {
-    unfinished: PathBuf,
-    target: PathBuf,
-    is_finished: bool,
-}
-
-impl SavepointWriter {
-    /// Begins the savepoint `name` in the directory `dir`, which is made if it is not there.
-    ///
-    /// # Errors
-    ///
-    /// There is something of that name, or the directory cannot be written.
-    pub fn create(dir: &Path, name: &str) -> Result<Self> {
-        fs::create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
-        let target = dir.join(name);
-        if fs::symlink_metadata(&target).is_ok() {
-            return Err(Error::Exists { path: target });
-        }
-        let unfinished = dir.join(format!(".{name}.tmp"));
-        // What an earlier attempt left behind.
-        remove(&unfinished)?;
-        fs::create_dir(&unfinished).map_err(|error| Error::io("create", &unfinished, error))?;
-        Ok(Self { unfinished, target, is_finished: false })
-    }
-
-    /// Writes a file and returns what the manifest says of it.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be written.
-    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<PartFile> {
-        write_synced(&self.unfinished.join(name), bytes)?;
-        let crc32 = crc32fast::hash(bytes);
-        Ok(PartFile { name: name.to_owned(), offset: 0, bytes: bytes.len() as u64, crc32 })
-    }
-
-    /// Makes the savepoint exist and returns where it is.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be written.
-    pub fn finish(mut self, manifest: &Manifest) -> Result<PathBuf> {
-        write_synced(&self.unfinished.join(MANIFEST), &manifest.encode()?)?;
-        sync_directory(&self.unfinished)?;
-        fs::rename(&self.unfinished, &self.target)
-            .map_err(|error| Error::io("rename", &self.unfinished, error))?;
-        self.is_finished = true;
-        sync_directory(self.target.parent().unwrap_or(Path::new(".")))?;
-        Ok(self.target.clone())
-    }
-}
-
-impl Drop for SavepointWriter {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            // If it stays, the next attempt removes it.
-            let _ = remove(&self.unfinished);
-        }
-    }
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = File::create_new(path).map_err(|error| Error::io("create", path, error))?;
-    file.write_all(bytes).map_err(|error| Error::io("write", path, error))?;
-    file.sync_all().map_err(|error| Error::io("sync", path, error))
-}
-
-fn sync_directory(path: &Path) -> Result<()> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let opened = File::open(path).map_err(|error| Error::io("open", path, error))?;
-    opened.sync_all().map_err(|error| Error::io("sync", path, error))
-}
-
-fn remove(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io("delete", dir, error))
-        }
-        _ => Ok(()),
-    }
-}
 
 /// A savepoint or a checkpoint, open for reading.
 #[derive(Debug)]
@@ -261,9 +176,9 @@ fn read_manifest(path: &Path, id: Option<CheckpointId>) -> Result<Manifest> {
 mod tests {
     use std::fs;
 
-    use super::{Archive, SavepointWriter};
+    use super::Archive;
     use crate::manifest::sample;
-    use crate::{Error, LocalPart, Manifest};
+    use crate::{LocalPart, Manifest, SavepointWriter};
 
     /// A savepoint of the sample manifest, whose two parts have contents.
     fn written(dir: &std::path::Path) -> (std::path::PathBuf, Manifest) {
@@ -292,19 +207,6 @@ mod tests {
             };
             assert_eq!(fs::read(path).expect("is read").len() as u64, part.bytes);
         }
-    }
-
-    #[test]
-    fn a_name_that_is_taken_is_refused_and_what_is_dropped_disappears() {
-        let dir = tempfile::tempdir().expect("a directory");
-        written(dir.path());
-        let error = SavepointWriter::create(dir.path(), "one").expect_err("is taken");
-        assert!(matches!(error, Error::Exists { .. }), "{error}");
-        let mut dropped = SavepointWriter::create(dir.path(), "two").expect("begins");
-        dropped.write("part", b"x").expect("is written");
-        drop(dropped);
-        let names: Vec<_> = fs::read_dir(dir.path()).expect("a directory").collect();
-        assert_eq!(names.len(), 1);
     }
 
     #[test]
