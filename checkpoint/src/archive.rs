@@ -12,82 +12,61 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::{CheckpointId, Error, LocalPart, Manifest, PartFile, Result, local_directory};
-
-/// The name of a manifest, in a checkpoint and in a savepoint.
-pub(crate) const MANIFEST: &str = "manifest";
+use crate::location::{ReadOnly, open_read_only};
+use crate::objects::{LocalFile, Summary};
+use crate::repository::{
+    CHECKPOINTS, MANIFEST, committed_key, files, folder_of, manifest_key, parse_key,
+};
+use crate::{CheckpointId, Error, LocalPart, Manifest, PartFile, Result};
 
 /// How much is read at once of a file that is checked, in bytes.
 const CHUNK: usize = 1 << 20;
 
 /// A savepoint or a checkpoint, open for reading.
-#[derive(Debug)]
 pub struct Archive {
     path: PathBuf,
-    files: PathBuf,
+    place: ReadOnly,
+    is_savepoint: bool,
     manifest: Manifest,
     is_committed: bool,
 }
 
 impl Archive {
-    /// Opens the savepoint at `path`, or the checkpoint of that number, or else the newest one, in
-    /// the checkpoint directory at `path`.
+    /// Opens the savepoint at `location`, or the checkpoint of that number, or else the newest one,
+    /// of the checkpoints at `location`: a path, or a URL as for [`crate::Repository::open_at`].
     ///
     /// # Errors
     ///
-    /// There is none, or its manifest is damaged or of another format.
-    pub fn open(path: &Path, id: Option<CheckpointId>) -> Result<Self> {
-        let local = local_directory(path).ok_or_else(|| Error::Location {
-            location: path.display().to_string(),
-            detail: "only what is in a local directory can be looked into".to_owned(),
-        })?;
-        let path = &*local;
-        if Self::is_savepoint(path) {
-            let manifest = read_manifest(&path.join(MANIFEST), None)?;
+    /// There is none, its manifest is damaged or of another format, or the place cannot be read.
+    pub fn open(location: &Path, id: Option<CheckpointId>) -> Result<Self> {
+        Self::open_in(open_read_only(location)?, id)
+    }
+
+    fn open_in(place: ReadOnly, id: Option<CheckpointId>) -> Result<Self> {
+        if place.has(MANIFEST)? {
+            let manifest = read_manifest(&place, MANIFEST, None)?;
             if let Some(id) = id.filter(|id| *id != manifest.id) {
-                return Err(Error::NotFound { id, dir: path.to_owned() });
+                return Err(Error::NotFound { id, dir: place.locate("") });
             }
-            let is_committed = manifest.committables.is_empty();
-            let (path, files) = (path.to_owned(), path.to_owned());
-            return Ok(Self { path, files, manifest, is_committed });
+            let (path, is_committed) = (place.locate(""), manifest.committables.is_empty());
+            return Ok(Self { path, place, is_savepoint: true, manifest, is_committed });
         }
-        let Some(newest) = Self::list(path)?.last().copied() else {
-            return Err(Error::NothingSaved { path: path.to_owned() });
+        let Some(newest) = place.newest_checkpoint()? else {
+            return Err(Error::NothingSaved { path: place.locate("") });
         };
         let id = id.unwrap_or(newest);
-        let folder = path.join(format!("checkpoints/{id:010}"));
-        if !folder.join(MANIFEST).exists() {
-            return Err(Error::NotFound { id, dir: path.to_owned() });
+        if !place.has(&manifest_key(id))? {
+            return Err(Error::NotFound { id, dir: place.locate("") });
         }
-        let manifest = read_manifest(&folder.join(MANIFEST), Some(id))?;
-        let is_committed = folder.join("committed").exists();
-        Ok(Self { path: folder, files: path.join("files"), manifest, is_committed })
+        let manifest = read_manifest(&place, &manifest_key(id), Some(id))?;
+        let is_committed = place.has(&committed_key(id))?;
+        let path = place.locate(&folder_of(id));
+        Ok(Self { path, place, is_savepoint: false, manifest, is_committed })
     }
 
-    /// Whether a savepoint is at `path`.
-    pub fn is_savepoint(path: &Path) -> bool {
-        path.join(MANIFEST).is_file()
-    }
-
-    /// The published checkpoints of a directory, oldest first; none if it is not one.
-    ///
-    /// # Errors
-    ///
-    /// The directory cannot be read.
-    pub fn list(path: &Path) -> Result<Vec<CheckpointId>> {
-        let folder = path.join("checkpoints");
-        let entries = match fs::read_dir(&folder) {
-            Err(error) if is_absent(&error) => return Ok(Vec::new()),
-            entries => entries.map_err(|error| Error::io("list", &folder, error))?,
-        };
-        let mut ids = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(|error| Error::io("list", &folder, error))?;
-            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            ids.extend(number.filter(|_| entry.path().join(MANIFEST).exists()).map(CheckpointId));
-        }
-        ids.sort_unstable();
-        Ok(ids)
+    /// Whether it is a savepoint.
+    pub fn is_savepoint(&self) -> bool {
+        self.is_savepoint
     }
 
     /// What it holds.
@@ -110,53 +89,157 @@ impl Archive {
     /// # Errors
     ///
     /// It cannot be read or is damaged.
+    ///
+    /// # Cost
+    ///
+    /// A file in an object store is downloaded once.
     pub fn part(&self, part: &PartFile) -> Result<LocalPart> {
-        let path = self.files.join(&part.name);
+        let key = if self.is_savepoint { part.name.clone() } else { files::key_of(&part.name) };
         let damaged = |detail: String| {
-            Err(Error::Damaged { id: self.manifest.id, path: path.clone(), detail })
+            let path = self.place.locate(&key);
+            Err(Error::Damaged { id: self.manifest.id, path, detail })
         };
-        let mut file = match File::open(&path) {
-            Err(error) if is_absent(&error) => return damaged("is missing".to_owned()),
-            file => file.map_err(|error| Error::io("open", &path, error))?,
+        let Some(file) = self.place.file(&key)? else { return damaged("is missing".to_owned()) };
+        let length = match &file {
+            LocalFile::Path(_, length) => *length,
+            LocalFile::Contents(bytes) => bytes.len() as u64,
         };
-        let failed = |error| Error::io("read", &path, error);
-        let length = file.metadata().map_err(failed)?.len();
         if part.offset.checked_add(part.bytes).is_none_or(|end| end > length) {
             return damaged(format!("has {length} bytes, too few"));
         }
-        file.seek(SeekFrom::Start(part.offset)).map_err(failed)?;
         let is_whole = part.offset == 0 && part.bytes == length;
-        let mut bytes = Vec::new();
-        let mut hasher = crc32fast::Hasher::new();
-        let mut left = part.bytes;
-        let mut chunk = vec![0; CHUNK];
-        while left > 0 {
-            let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-            let read = file.read(&mut chunk[..most]).map_err(failed)?;
-            if read == 0 {
-                return damaged("is shorter than it was".to_owned());
+        let (summary, found) = match file {
+            LocalFile::Path(path, _) if is_whole => {
+                (read_piece(&path, part, &mut |_| {})?, LocalPart::File(path))
             }
-            hasher.update(&chunk[..read]);
-            left -= read as u64;
-            if !is_whole {
-                bytes.extend_from_slice(&chunk[..read]);
+            LocalFile::Path(path, _) => {
+                let mut bytes = Vec::new();
+                let read = read_piece(&path, part, &mut |piece| bytes.extend_from_slice(piece))?;
+                (read, LocalPart::Bytes(bytes))
             }
+            LocalFile::Contents(bytes) => {
+                let bytes = bytes[part.offset as usize..][..part.bytes as usize].to_vec();
+                (Summary::of(&bytes), LocalPart::Bytes(bytes))
+            }
+        };
+        if summary.bytes < part.bytes {
+            return damaged("is shorter than it was".to_owned());
         }
-        let crc32 = hasher.finalize();
-        if crc32 != part.crc32 {
-            return damaged(format!("has checksum {crc32:08x} instead of {:08x}", part.crc32));
+        if summary.crc32 != part.crc32 {
+            let (found, expected) = (summary.crc32, part.crc32);
+            return damaged(format!("has checksum {found:08x} instead of {expected:08x}"));
         }
-        Ok(if is_whole { LocalPart::File(path) } else { LocalPart::Bytes(bytes) })
+        Ok(found)
     }
 }
 
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+impl std::fmt::Debug for Archive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Archive").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
-fn read_manifest(path: &Path, id: Option<CheckpointId>) -> Result<Manifest> {
-    let bytes = fs::read(path).map_err(|error| Error::io("read", path, error))?;
-    let manifest = match (Manifest::decode(path, &bytes), id) {
+/// Reads the piece of a file that a part is, a little at a time.
+fn read_piece(path: &Path, part: &PartFile, each: &mut dyn FnMut(&[u8])) -> Result<Summary> {
+    let failed = |error| Error::io("read", path, error);
+    let mut file = File::open(path).map_err(failed)?;
+    file.seek(SeekFrom::Start(part.offset)).map_err(failed)?;
+    let mut hasher = crc32fast::Hasher::new();
+    let mut left = part.bytes;
+    let mut chunk = vec![0; CHUNK];
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+        let read = file.read(&mut chunk[..most]).map_err(failed)?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&chunk[..read]);
+        each(&chunk[..read]);
+        left -= read as u64;
+    }
+    Ok(Summary { bytes: part.bytes - left, crc32: hasher.finalize() })
+}
+
+impl ReadOnly {
+    fn locate(&self, key: &str) -> PathBuf {
+        match self {
+            Self::Directory(dir) if key.is_empty() => dir.clone(),
+            Self::Directory(dir) => dir.join(key),
+            Self::Objects(objects) => objects.locate(key),
+        }
+    }
+
+    fn has(&self, key: &str) -> Result<bool> {
+        match self {
+            Self::Directory(dir) => Ok(dir.join(key).is_file()),
+            Self::Objects(objects) => Ok(objects.size(key)?.is_some()),
+        }
+    }
+
+    fn read(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Directory(dir) => {
+                let path = dir.join(key);
+                none_if_absent(fs::read(&path)).map_err(|error| Error::io("read", &path, error))
+            }
+            Self::Objects(objects) => objects.read(key),
+        }
+    }
+
+    fn file(&self, key: &str) -> Result<Option<LocalFile>> {
+        match self {
+            Self::Directory(dir) => {
+                let path = dir.join(key);
+                let found = none_if_absent(fs::metadata(&path));
+                let found = found.map_err(|error| Error::io("look at", &path, error))?;
+                Ok(found.map(|metadata| LocalFile::Path(path, metadata.len())))
+            }
+            Self::Objects(objects) => objects.local_file(key),
+        }
+    }
+
+    /// The greatest number of a published checkpoint.
+    fn newest_checkpoint(&self) -> Result<Option<CheckpointId>> {
+        match self {
+            Self::Directory(dir) => {
+                let folder = dir.join(CHECKPOINTS);
+                let failed = |error| Error::io("list", &folder, error);
+                let entries = none_if_absent(fs::read_dir(&folder)).map_err(failed)?;
+                let mut newest = None;
+                for entry in entries.into_iter().flatten() {
+                    let name = entry.map_err(failed)?.file_name();
+                    let id = name.to_str().and_then(|name| name.parse().ok()).map(CheckpointId);
+                    newest = newest.max(id.filter(|id| dir.join(manifest_key(*id)).is_file()));
+                }
+                Ok(newest)
+            }
+            Self::Objects(objects) => {
+                let listed = objects.list(CHECKPOINTS)?;
+                let keys = listed.iter().filter_map(|(key, _)| parse_key(key));
+                Ok(keys.filter(|(_, rest)| *rest == MANIFEST).map(|(id, _)| id).max())
+            }
+        }
+    }
+}
+
+fn none_if_absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn read_manifest(place: &ReadOnly, key: &str, id: Option<CheckpointId>) -> Result<Manifest> {
+    let path = place.locate(key);
+    let Some(bytes) = place.read(key)? else {
+        return Err(Error::NothingSaved { path: place.locate("") });
+    };
+    let manifest = match (Manifest::decode(&path, &bytes), id) {
         (Err(Error::Corrupt { path, detail }), Some(id)) => {
             return Err(Error::Damaged { id, path, detail });
         }
@@ -164,11 +247,10 @@ fn read_manifest(path: &Path, id: Option<CheckpointId>) -> Result<Manifest> {
     };
     match id.filter(|id| *id != manifest.id) {
         None => Ok(manifest),
-        Some(id) => Err(Error::Damaged {
-            id,
-            path: path.to_owned(),
-            detail: format!("it is the manifest of checkpoint {}", manifest.id),
-        }),
+        Some(id) => {
+            let detail = format!("it is the manifest of checkpoint {}", manifest.id);
+            Err(Error::Damaged { id, path, detail })
+        }
     }
 }
 
@@ -176,9 +258,14 @@ fn read_manifest(path: &Path, id: Option<CheckpointId>) -> Result<Manifest> {
 mod tests {
     use std::fs;
 
-    use super::Archive;
+    use super::{Archive, ReadOnly};
     use crate::manifest::sample;
-    use crate::{LocalPart, Manifest, SavepointWriter};
+    use crate::memory::Map;
+    use crate::objects::Objects;
+    use crate::repository::tests::{everywhere, large, manifest, open, write};
+    use crate::{
+        CheckpointId, CheckpointStore, Error, LocalPart, Manifest, PartFile, SavepointWriter,
+    };
 
     /// A savepoint of the sample manifest, whose two parts have contents.
     fn written(dir: &std::path::Path) -> (std::path::PathBuf, Manifest) {
@@ -206,6 +293,59 @@ mod tests {
                 panic!("a whole file");
             };
             assert_eq!(fs::read(path).expect("is read").len() as u64, part.bytes);
+        }
+    }
+
+    #[test]
+    fn checkpoints_are_read_everywhere_without_disturbing_their_owner() {
+        everywhere(|place| {
+            let read = |id: Option<u64>| {
+                Archive::open_in(ReadOnly::Objects(place()), id.map(CheckpointId))
+            };
+            let contents = |archive: &Archive, part: &PartFile| match archive.part(part) {
+                Ok(LocalPart::File(path)) => fs::read(path).expect("is there"),
+                Ok(LocalPart::Bytes(bytes)) => bytes,
+                Err(error) => panic!("{error}"),
+            };
+            let mut store = open(place);
+            let error = read(None).expect_err("nothing is there");
+            assert!(matches!(error, Error::NothingSaved { .. }), "{error}");
+            let small = [b"one", b"two"].map(|bytes| write(&mut store, 7, bytes));
+            let big = write(&mut store, 7, &large(0));
+            let parts = [&small[0], &small[1], &big];
+            store.publish(&manifest(7, &parts)).expect("publishes");
+            store.publish(&manifest(8, &[&big])).expect("publishes");
+            let newest = read(None).expect("opens");
+            assert_eq!((newest.manifest().id.0, newest.is_savepoint()), (8, false));
+            let first = read(Some(7)).expect("opens");
+            for (part, bytes) in parts.into_iter().zip([&b"one"[..], b"two", &large(0)]) {
+                assert_eq!(contents(&first, part), bytes);
+            }
+            assert!(!first.is_committed());
+            store.mark_committed(CheckpointId(7)).expect("marks");
+            assert!(read(Some(7)).expect("opens").is_committed());
+            let error = read(Some(9)).expect_err("is not there");
+            assert!(matches!(error, Error::NotFound { .. }), "{error}");
+            // Its owner has noticed nothing.
+            store.publish(&manifest(9, &[&big])).expect("publishes");
+            let wrong = PartFile { crc32: 1, ..big.clone() };
+            let error = read(None).expect("opens").part(&wrong).expect_err("is another one");
+            assert!(error.to_string().contains("has checksum"), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_savepoint_that_was_copied_into_an_object_store_is_read_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, manifest) = written(dir.path());
+        let mut objects = Map::default();
+        for name in ["manifest", "1-0-count", "1-2-count"] {
+            objects.put(name, &fs::read(path.join(name)).expect("is there")).expect("uploads");
+        }
+        let archive = Archive::open_in(ReadOnly::Objects(Box::new(objects)), None).expect("opens");
+        assert!(archive.is_savepoint() && *archive.manifest() == manifest);
+        for part in manifest.part_files() {
+            assert!(matches!(archive.part(part), Ok(LocalPart::Bytes(_))));
         }
     }
 

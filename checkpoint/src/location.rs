@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::memory::Map;
+use crate::objects::Objects;
 use crate::{Error, Repository, Result, StoreOptions};
 
 /// A kind of object store, as the beginning of a URL names it.
@@ -48,8 +49,33 @@ impl Repository {
         match parse(location)? {
             Location::Directory(dir) => Self::open_directory(&dir, options),
             Location::Memory => Self::open(Box::new(Map::default()), options),
-            Location::Bucket(service, url) => open_bucket(service, url, options),
+            Location::Bucket(service, url) => {
+                Self::open(bucket(service, url, options.work_dir.as_deref())?, options)
+            }
         }
+    }
+}
+
+/// A place whose objects are only read.
+pub(crate) enum ReadOnly {
+    Directory(PathBuf),
+    Objects(Box<dyn Objects>),
+}
+
+/// Opens a place for reading; whoever uses it is not disturbed.
+///
+/// # Errors
+///
+/// The URL is none that is known, needs a feature that this program was built without, or means
+/// memory of a process.
+pub(crate) fn open_read_only(location: &Path) -> Result<ReadOnly> {
+    match parse(location)? {
+        Location::Directory(dir) => Ok(ReadOnly::Directory(dir)),
+        Location::Memory => Err(Error::Location {
+            location: location.display().to_string(),
+            detail: "what is in it goes with the process of its job".to_owned(),
+        }),
+        Location::Bucket(service, url) => Ok(ReadOnly::Objects(bucket(service, url, None)?)),
     }
 }
 
@@ -89,15 +115,15 @@ fn parse(location: &Path) -> Result<Location<'_>> {
 }
 
 #[cfg(feature = "object-store")]
-fn open_bucket(service: Service, url: &str, options: &StoreOptions) -> Result<Repository> {
+fn bucket(service: Service, url: &str, work_dir: Option<&Path>) -> Result<Box<dyn Objects>> {
     match crate::remote::connect(service, url)? {
-        Some(store) => Repository::open_object_store(store, url, options),
+        Some(store) => Ok(Box::new(crate::remote::Bucket::new(store, url, work_dir)?)),
         None => Err(not_built(service, url)),
     }
 }
 
 #[cfg(not(feature = "object-store"))]
-fn open_bucket(service: Service, url: &str, _options: &StoreOptions) -> Result<Repository> {
+fn bucket(service: Service, url: &str, _work_dir: Option<&Path>) -> Result<Box<dyn Objects>> {
     Err(not_built(service, url))
 }
 

@@ -24,7 +24,7 @@ use object_store::{
 };
 
 use crate::objects::{LocalFile, Objects, Summary};
-use crate::{Error, Repository, Result, StoreOptions};
+use crate::{Error, Result};
 
 #[cfg(feature = "object-store")]
 mod services;
@@ -39,20 +39,8 @@ const CHUNK: usize = 8 << 20;
 /// Pieces that are uploaded at the same time.
 const AT_ONCE: usize = 4;
 
-impl Repository {
-    /// Opens the checkpoints in an object store, at the prefix in `url`, which also names them in
-    /// messages.
-    pub(crate) fn open_object_store(
-        store: Arc<dyn ObjectStore>,
-        url: &str,
-        options: &StoreOptions,
-    ) -> Result<Self> {
-        Self::open(Box::new(Bucket::new(store, url, options)?), options)
-    }
-}
-
 /// A part of an object store.
-struct Bucket {
+pub(crate) struct Bucket {
     store: Arc<dyn ObjectStore>,
     url: String,
     prefix: Key,
@@ -63,7 +51,13 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn new(store: Arc<dyn ObjectStore>, url: &str, options: &StoreOptions) -> Result<Self> {
+    /// The objects below the prefix in `url`, which also names them in messages. Scratch space is
+    /// made in `work_dir`, or else where the system has its own.
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        url: &str,
+        work_dir: Option<&Path>,
+    ) -> Result<Self> {
         let url = url.trim_end_matches('/').to_owned();
         let path = url.split_once("://").map_or("", |(_, rest)| rest);
         let prefix = path.split_once('/').map_or("", |(_, prefix)| prefix);
@@ -74,7 +68,7 @@ impl Bucket {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::io("connect to", Path::new(&url), error))?;
         let system = std::env::temp_dir();
-        let scratch = crate::scratch::create(options.work_dir.as_deref().unwrap_or(&system))?;
+        let scratch = crate::scratch::create(work_dir.unwrap_or(&system))?;
         let work = scratch.path().join("work");
         for dir in [&work, &scratch.path().join("files")] {
             fs::create_dir(dir).map_err(|error| Error::io("create", dir, error))?;

@@ -30,7 +30,7 @@ use crate::{
 };
 
 mod epochs;
-mod files;
+pub(crate) mod files;
 mod opening;
 
 #[cfg(test)]
@@ -39,8 +39,8 @@ pub(crate) mod tests;
 use epochs::Epochs;
 use files::{Files, SMALL};
 
-const CHECKPOINTS: &str = "checkpoints";
-const MANIFEST: &str = "manifest";
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
+pub(crate) const MANIFEST: &str = "manifest";
 /// The empty object beside a manifest whose committables have all been committed.
 const COMMITTED: &str = "committed";
 
@@ -85,20 +85,20 @@ impl Published {
     }
 }
 
-fn folder_of(id: CheckpointId) -> String {
+pub(crate) fn folder_of(id: CheckpointId) -> String {
     format!("{CHECKPOINTS}/{id:010}")
 }
 
-fn manifest_key(id: CheckpointId) -> String {
+pub(crate) fn manifest_key(id: CheckpointId) -> String {
     format!("{}/{MANIFEST}", folder_of(id))
 }
 
-fn committed_key(id: CheckpointId) -> String {
+pub(crate) fn committed_key(id: CheckpointId) -> String {
     format!("{}/{COMMITTED}", folder_of(id))
 }
 
 /// The checkpoint that a key lies in, and the rest of the key; none if no store made it.
-fn parse_key(key: &str) -> Option<(CheckpointId, &str)> {
+pub(crate) fn parse_key(key: &str) -> Option<(CheckpointId, &str)> {
     let (number, rest) = key.strip_prefix(CHECKPOINTS)?.strip_prefix('/')?.split_once('/')?;
     let id = CheckpointId(number.parse().ok()?);
     (format!("{id:010}") == number).then_some((id, rest))

@@ -44,10 +44,10 @@ pub(crate) struct StopOptions {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CheckOptions {
-    /// A savepoint, or a directory with checkpoints, of which the newest is checked
+    /// A savepoint, or checkpoints, of which the newest is checked: a directory or a URL
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
-    /// The checkpoint of that number, of a directory with checkpoints
+    /// The checkpoint of that number
     #[arg(long, value_name = "N")]
     pub(crate) checkpoint: Option<u64>,
     /// Key groups of the job [default: 128]
@@ -66,10 +66,10 @@ pub(crate) enum CheckFormat {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct InspectOptions {
-    /// A savepoint, or a directory with checkpoints, of which the newest is shown
+    /// A savepoint, or checkpoints, of which the newest is shown: a directory or a URL
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
-    /// The checkpoint of that number, of a directory with checkpoints
+    /// The checkpoint of that number
     #[arg(long, value_name = "N")]
     pub(crate) checkpoint: Option<u64>,
     /// The entries of this operator, as lines of JSON

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use super::disk::Disk;
 use super::system::System;
 use super::{UNFINISHED, prepare};
-use crate::archive::MANIFEST;
-use crate::{Error, Manifest, PartFile, Result};
+use crate::repository::MANIFEST;
+use crate::{Error, Manifest, PartFile, Result, local_directory};
 
 /// Writes a savepoint; what was not finished disappears when it is dropped.
 pub struct SavepointWriter {
@@ -29,9 +29,15 @@ impl SavepointWriter {
     ///
     /// # Errors
     ///
-    /// There is something of that name, or the directory cannot be written.
+    /// There is something of that name, the directory cannot be written, or it is no directory but
+    /// an object store.
     pub fn create(dir: &Path, name: &str) -> Result<Self> {
-        Self::create_on(Disk::new(Box::new(System)), dir, name)
+        let local = local_directory(dir).ok_or_else(|| Error::Location {
+            location: dir.display().to_string(),
+            detail: "a savepoint is made in a local directory, and can be copied from there"
+                .to_owned(),
+        })?;
+        Self::create_on(Disk::new(Box::new(System)), &local, name)
     }
 
     pub(super) fn create_on(disk: Disk, dir: &Path, name: &str) -> Result<Self> {

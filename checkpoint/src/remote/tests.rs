@@ -20,11 +20,11 @@ const URL: &str = "s3://bucket/a/job/";
 
 /// A prefix of a store that several processes can open.
 pub(crate) fn bucket(store: Arc<dyn ObjectStore>) -> Box<dyn Objects> {
-    Box::new(Bucket::new(store, URL, &options(1)).expect("a sound address"))
+    Box::new(Bucket::new(store, URL, None).expect("a sound address"))
 }
 
 fn open(store: &Flaky) -> Result<Repository> {
-    Repository::open_object_store(Arc::new(store.clone()), URL, &options(1))
+    Repository::open(Box::new(Bucket::new(Arc::new(store.clone()), URL, None)?), &options(1))
 }
 
 /// Runs the script with a fault at a request; false if the script has fewer.
@@ -125,7 +125,7 @@ fn jobs_under_different_prefixes_do_not_meet() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let open = |url: &str, job: &str| {
         let options = StoreOptions { job: job.to_owned(), ..options(1) };
-        Repository::open_object_store(store.clone(), url, &options)
+        Repository::open(Box::new(Bucket::new(store.clone(), url, None)?), &options)
     };
     publish(&mut open("s3://b/jobs/a", "sample").expect("opens"), 7);
     assert_eq!(numbers(&open("s3://b/jobs/a/", "sample").expect("opens")), [7]);
@@ -141,14 +141,13 @@ fn jobs_under_different_prefixes_do_not_meet() {
 #[test]
 fn scratch_space_is_where_it_was_asked_for_and_goes_with_the_store() {
     let dir = tempfile::tempdir().expect("a scratch directory");
-    let options = StoreOptions { work_dir: Some(dir.path().to_owned()), ..options(1) };
     let store = Arc::new(InMemory::new());
-    let bucket = Bucket::new(store.clone(), URL, &options).expect("a sound address");
+    let bucket = Bucket::new(store.clone(), URL, Some(dir.path())).expect("a sound address");
     let work = bucket.work_directory().expect("has one").to_owned();
     assert!(work.starts_with(dir.path()) && work.is_dir());
     drop(bucket);
     assert!(!work.exists());
-    let nowhere = StoreOptions { work_dir: Some(dir.path().join("none")), ..options };
-    let error = Bucket::new(store, URL, &nowhere).err().expect("no such directory");
+    let nowhere = dir.path().join("none");
+    let error = Bucket::new(store, URL, Some(&nowhere)).err().expect("no such directory");
     assert!(matches!(error, Error::Io { .. }), "{error}");
 }

@@ -53,7 +53,7 @@ pub(super) struct Pack {
     since: u64,
 }
 
-pub(super) fn key_of(name: &str) -> String {
+pub(crate) fn key_of(name: &str) -> String {
     format!("{FOLDER}/{name}")
 }
 

@@ -36,11 +36,11 @@ fn choose(
             ))),
         },
         Restore::Savepoint(path) => {
-            if !Archive::is_savepoint(path) {
+            let archive = Archive::open(path, None)?;
+            if !archive.is_savepoint() {
                 let path = path.display();
                 return Err(Error::config(format!("there is no savepoint at {path}")));
             }
-            let archive = Archive::open(path, None)?;
             match store.latest()? {
                 None => Ok(Some(import(&archive, store, job)?)),
                 // Started again by the same command: what came after the savepoint counts.
