@@ -185,7 +185,7 @@ impl Backends {
             return Ok(Backends {
                 kind: config.state,
                 rocks: Some(RocksBackends {
-                    shared: thalweg_state::RocksShared::new(for_rocks),
+                    shared: thalweg_state::RocksShared::new(for_rocks, count),
                     directory,
                     memory_per_operator: for_operators / count.max(1),
                     _temporary: temporary,

@@ -77,7 +77,7 @@ fn table(directory: &std::path::Path, keys: &[u64]) -> f64 {
         directory: directory.join("table"),
         // A fifth is for changes.
         memory_bytes: 1_000_000 * ENTRY_BYTES / 4 * 5,
-        shared: RocksShared::new(CACHE_BYTES),
+        shared: RocksShared::new(CACHE_BYTES, 1),
     };
     let mut state = OperatorState::open(config, KeyGroupRange::all(count), count)
         .expect("opens")

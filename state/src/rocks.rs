@@ -34,6 +34,10 @@ const BUFFER_FILTER_RATIO: f64 = 0.05;
 /// never cached, and few threads use it.
 const CACHE_SHARD_BITS: i32 = 2;
 
+/// A database gathers at least and at most so much before it writes a file, in bytes.
+const LEAST_WRITE_BUFFER: usize = 64 << 10;
+const MOST_WRITE_BUFFER: usize = 64 << 20;
+
 /// Threads for flushes and compactions, of the whole process.
 const BACKGROUND_JOBS: i32 = 2;
 
@@ -43,21 +47,28 @@ const BACKGROUND_JOBS: i32 = 2;
 pub struct RocksShared {
     cache: Cache,
     write_buffers: WriteBufferManager,
+    /// The most that one database gathers before it writes a file, in bytes.
+    write_buffer_bytes: usize,
 }
 
 impl RocksShared {
-    /// Shared memory of this many bytes.
-    pub fn new(memory_bytes: usize) -> Self {
+    /// Shared memory of this many bytes, for about so many databases.
+    pub fn new(memory_bytes: usize, databases: usize) -> Self {
         let mut lru = LruCacheOptions::default();
         lru.set_capacity(memory_bytes);
         lru.set_num_shard_bits(CACHE_SHARD_BITS);
         let cache = Cache::new_lru_cache_opts(&lru);
+        let for_writes = memory_bytes / 2;
         let write_buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
-            memory_bytes / 2,
+            for_writes,
             false,
             cache.clone(),
         );
-        RocksShared { cache, write_buffers }
+        // Not all write as much as they may. An empty buffer takes a fifth of its length, for its
+        // filter and a first block: together these must leave room, or each write makes a file.
+        let fair = for_writes / databases.max(1);
+        let write_buffer_bytes = (2 * fair).clamp(LEAST_WRITE_BUFFER, MOST_WRITE_BUFFER);
+        RocksShared { cache, write_buffers, write_buffer_bytes }
     }
 
     /// How much of it is in use, in bytes.
@@ -90,6 +101,7 @@ impl RocksStore {
         options.create_if_missing(true);
         options.set_error_if_exists(true);
         options.set_write_buffer_manager(&shared.write_buffers);
+        options.set_write_buffer_size(shared.write_buffer_bytes);
         let mut tables = BlockBasedOptions::default();
         tables.set_block_cache(&shared.cache);
         tables.set_cache_index_and_filter_blocks(true);

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::buffer::EntryBuffer;
 use crate::codec;
 use crate::error::{Result, StateError};
-use crate::key_group::{KeyGroup, KeyGroupCount, KeyGroupRange};
+use crate::key_group::{KeyGroup, KeyGroupCount, KeyGroupRange, KeyGroupSet};
 use crate::state_key::{Namespace, PREFIX_BYTES, StateKey, TableId, prefix, prefix_end};
 
 /// An end of a range of state keys.
@@ -97,12 +97,13 @@ impl Region {
         store.remove(&[self.state_key(hash, key)?])
     }
 
-    /// Removes all entries of the region, `stored` in number, from the store.
+    /// Removes all entries of the region, `stored` in number and in these key groups, from the
+    /// store.
     ///
     /// A range that is removed at once burdens later reads of the store, so it must be worth it.
-    pub(crate) fn remove_all(&self, stored: u64) -> Result<()> {
+    pub(crate) fn remove_all(&self, stored: u64, groups: &KeyGroupSet) -> Result<()> {
         let Some(store) = &self.store else { return Ok(()) };
-        let ranges: Vec<(Prefix, Prefix)> = self.key_ranges().collect();
+        let ranges: Vec<(Prefix, Prefix)> = self.key_ranges(groups).collect();
         if stored > ENTRIES_WORTH_A_RANGE * ranges.len() as u64 {
             return store.remove_ranges(&ranges);
         }
@@ -116,18 +117,19 @@ impl Region {
         store.remove(&keys)
     }
 
-    /// The keys from which and up to which the region's entries lie, by key group.
-    fn key_ranges(&self) -> impl Iterator<Item = (Prefix, Prefix)> {
-        self.range.iter().map(|group| {
+    /// The keys from which and up to which the region's entries lie in some key groups.
+    fn key_ranges(&self, groups: &KeyGroupSet) -> impl Iterator<Item = (Prefix, Prefix)> {
+        groups.iter(self.range).map(|group| {
             let start = prefix(group, self.table, self.namespace);
             (start, prefix_end(start))
         })
     }
 
-    /// Calls `f` with the encoded key and value of all entries in the store, in order.
-    pub(crate) fn scan(&self, f: &mut Visit<'_>) -> Result<()> {
+    /// Calls `f` with the encoded key and value of all entries in the store, which are in these key
+    /// groups, in order.
+    pub(crate) fn scan(&self, groups: &KeyGroupSet, f: &mut Visit<'_>) -> Result<()> {
         let Some(store) = &self.store else { return Ok(()) };
-        self.key_ranges().try_for_each(|(start, end)| {
+        self.key_ranges(groups).try_for_each(|(start, end)| {
             store.scan(&start, &end, &mut |state_key, value| {
                 f(StateKey::decode(state_key)?.key, value)
             })

@@ -216,7 +216,7 @@ fn rocks_bed(memory_bytes: usize, range: KeyGroupRange, count: KeyGroupCount) ->
     let config = BackendConfig::RocksDb {
         directory: directory.path().join("operator"),
         memory_bytes,
-        shared: crate::rocks::RocksShared::new(8 << 20),
+        shared: crate::rocks::RocksShared::new(8 << 20, 1),
     };
     let state = OperatorState::open(config, range, count).expect("opens");
     Bed { _directory: Some(directory), ..Bed::new("rocksdb", state) }

@@ -221,7 +221,7 @@ fn a_subtask_waits_for_those_who_write_its_changes() {
     let config = BackendConfig::RocksDb {
         directory: directory.path().to_owned(),
         memory_bytes: 1 << 20,
-        shared: RocksShared::new(1 << 20),
+        shared: RocksShared::new(1 << 20, 1),
     };
     let count = KeyGroupCount::default();
     let state = OperatorState::open(config, KeyGroupRange::all(count), count);

@@ -16,7 +16,7 @@ fn open(directory: &std::path::Path) -> (OperatorState, Counts) {
     let config = BackendConfig::RocksDb {
         directory: directory.to_owned(),
         memory_bytes: 1 << 20,
-        shared: RocksShared::new(4 << 20),
+        shared: RocksShared::new(4 << 20, 1),
     };
     let mut state = OperatorState::open(config, KeyGroupRange::all(count), count).expect("opens");
     let table = state.table(TABLE);
