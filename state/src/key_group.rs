@@ -154,42 +154,6 @@ impl KeyGroupRange {
     }
 }
 
-/// Some of the key groups of a range.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct KeyGroupSet {
-    /// A bit for each key group of the range, as far as the greatest that was ever in it.
-    words: Vec<u64>,
-}
-
-impl KeyGroupSet {
-    /// Adds a key group, which must be in `range`, the same at each call.
-    pub(crate) fn insert(&mut self, group: KeyGroup, range: KeyGroupRange) {
-        let place = usize::from(group.0 - range.start);
-        if self.words.len() <= place / 64 {
-            self.words.resize(place / 64 + 1, 0);
-        }
-        self.words[place / 64] |= 1 << (place % 64);
-    }
-
-    /// Its key groups in ascending order.
-    pub(crate) fn iter(&self, range: KeyGroupRange) -> impl Iterator<Item = KeyGroup> + '_ {
-        let words = self.words.iter().enumerate();
-        words.flat_map(move |(i, &word)| {
-            let mut left = word;
-            std::iter::from_fn(move || {
-                let bit = (left > 0).then(|| left.trailing_zeros() as usize)?;
-                left &= left - 1;
-                Some(KeyGroup(range.start + (i * 64 + bit) as u16))
-            })
-        })
-    }
-
-    /// Takes out all.
-    pub(crate) fn clear(&mut self) {
-        self.words.clear();
-    }
-}
-
 impl fmt::Display for KeyGroupRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}..{}", self.start, self.end)
@@ -258,20 +222,6 @@ mod tests {
                 assert_eq!(u64::from(KeyGroup::of(hash, groups).get()), hash % count as u64);
             }
         }
-    }
-
-    #[test]
-    fn a_set_gives_what_was_added_in_order() {
-        let range = KeyGroupRange::new(100, 400);
-        let mut set = KeyGroupSet::default();
-        assert_eq!(set.iter(range).count(), 0);
-        for group in [399, 100, 163, 164, 227, 163] {
-            set.insert(KeyGroup(group), range);
-        }
-        let found: Vec<u16> = set.iter(range).map(KeyGroup::get).collect();
-        assert_eq!(found, [100, 163, 164, 227, 399]);
-        set.clear();
-        assert_eq!(set.iter(range).count(), 0);
     }
 
     #[test]

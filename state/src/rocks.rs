@@ -19,7 +19,9 @@ use rocksdb::{
 
 use crate::buffer::EntryBuffer;
 use crate::error::{Result, StateError};
-use crate::store::{Prefix, SpillStore, Visit, VisitPlace};
+use crate::key_group::KeyGroup;
+use crate::state_key::{PREFIX_BYTES, prefix};
+use crate::store::{Space, SpillStore, Visit, VisitPlace};
 
 /// Bloom filters spend this many bits on each key: one miss in a hundred reads a block.
 const BLOOM_BITS: f64 = 10.0;
@@ -37,6 +39,9 @@ const CACHE_SHARD_BITS: i32 = 2;
 /// A database gathers at least and at most so much before it writes a file, in bytes.
 const LEAST_WRITE_BUFFER: usize = 64 << 10;
 const MOST_WRITE_BUFFER: usize = 64 << 20;
+
+/// The key group's bytes in a state key.
+const GROUP_BYTES: usize = 2;
 
 /// Threads for flushes and compactions, of the whole process.
 const BACKGROUND_JOBS: i32 = 2;
@@ -125,7 +130,9 @@ impl RocksStore {
 impl SpillStore for RocksStore {
     fn read(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
         value.clear();
-        let found = self.db.get_pinned(key).map_err(failed)?;
+        let mut name = Vec::with_capacity(key.len());
+        put_name(key, &mut name);
+        let found = self.db.get_pinned(&name).map_err(failed)?;
         if let Some(found) = &found {
             value.extend_from_slice(found);
         }
@@ -136,8 +143,14 @@ impl SpillStore for RocksStore {
         let Some(column) = self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME) else {
             return Err(StateError::RocksDb("the database has no default column".to_owned()));
         };
+        let mut names = Vec::with_capacity(keys.iter().map(|key| key.len()).sum());
+        keys.iter().for_each(|key| put_name(key, &mut names));
+        let mut rest = names.as_slice();
+        let mut next = |key: &&[u8]| rest.split_off(..key.len()).unwrap_or_default();
+        let names: Vec<&[u8]> = keys.iter().map(&mut next).collect();
+        // They are of one space, in which names sort as keys do.
         let is_sorted = true;
-        let found = self.db.batched_multi_get_cf(&column, keys, is_sorted);
+        let found = self.db.batched_multi_get_cf(&column, &names, is_sorted);
         for (place, value) in found.into_iter().enumerate() {
             if let Some(value) = value.map_err(failed)? {
                 f(place, &value)?;
@@ -147,31 +160,70 @@ impl SpillStore for RocksStore {
     }
 
     fn write(&self, entries: &mut EntryBuffer) -> Result<()> {
-        let mut batch = WriteBatch::default();
+        let (mut batch, mut name) = (WriteBatch::default(), Vec::new());
         for entry in entries.sorted() {
-            batch.put(entry.state_key, entry.value);
+            name.clear();
+            put_name(entry.state_key, &mut name);
+            batch.put(&name, entry.value);
         }
         self.db.write_opt(batch, &self.writes).map_err(failed)
     }
 
     fn remove(&self, keys: &[Vec<u8>]) -> Result<()> {
-        let mut batch = WriteBatch::default();
-        keys.iter().for_each(|key| batch.delete(key));
+        let (mut batch, mut name) = (WriteBatch::default(), Vec::new());
+        for key in keys {
+            name.clear();
+            put_name(key, &mut name);
+            batch.delete(&name);
+        }
         self.db.write_opt(batch, &self.writes).map_err(failed)
     }
 
-    fn remove_ranges(&self, ranges: &[(Prefix, Prefix)]) -> Result<()> {
+    fn remove_space(&self, space: Space) -> Result<()> {
+        let (start, end) = names_of(space);
         let mut batch = WriteBatch::default();
-        ranges.iter().for_each(|(start, end)| batch.delete_range(start, end));
+        batch.delete_range(start, end);
         self.db.write_opt(batch, &self.writes).map_err(failed)
     }
 
-    fn scan(&self, start: &[u8], end: &[u8], f: &mut Visit<'_>) -> Result<()> {
-        scan(&self.db, start, end, f)
+    fn scan(&self, space: Space, f: &mut Visit<'_>) -> Result<()> {
+        let (start, end) = names_of(space);
+        let mut reads = ReadOptions::default();
+        reads.set_iterate_range(start..end);
+        reads.fill_cache(false);
+        let mut key = Vec::new();
+        for entry in self.db.iterator_opt(IteratorMode::Start, reads) {
+            let (name, value) = entry.map_err(failed)?;
+            let (space, rest) = name.split_at(PREFIX_BYTES - GROUP_BYTES);
+            let (group, encoded) = rest.split_at(GROUP_BYTES);
+            key.clear();
+            [group, space, encoded].iter().for_each(|part| key.extend_from_slice(part));
+            f(&key, &value)?;
+        }
+        Ok(())
     }
 }
 
-/// What a database that is written and one that is read have in common.
+/// Appends the name of a state key in a database: what lies in one table and namespace is
+/// together, whatever its key group, so that slices are read and removed at once. Hence the key
+/// group, of which state keys have it in front, stands behind these.
+fn put_name(key: &[u8], name: &mut Vec<u8>) {
+    let (group, rest) = key.split_at(GROUP_BYTES);
+    let (space, encoded) = rest.split_at(PREFIX_BYTES - GROUP_BYTES);
+    [space, group, encoded].iter().for_each(|part| name.extend_from_slice(part));
+}
+
+/// The names from which and up to which a space lies.
+fn names_of((table, namespace, groups): Space) -> (Vec<u8>, Vec<u8>) {
+    let name = |group: u16| {
+        let mut name = Vec::with_capacity(PREFIX_BYTES);
+        put_name(&prefix(KeyGroup::new(group), table, namespace), &mut name);
+        name
+    };
+    (name(groups.start), name(groups.end))
+}
+
+/// What all databases have in common.
 fn options() -> Result<Options> {
     // A database is scratch: what is not in a checkpoint need not reach a file when it is closed.
     // (The option has no method of its own.)
@@ -192,17 +244,6 @@ fn options() -> Result<Options> {
         }
     }));
     Ok(options)
-}
-
-fn scan(db: &DB, start: &[u8], end: &[u8], f: &mut Visit<'_>) -> Result<()> {
-    let mut reads = ReadOptions::default();
-    reads.set_iterate_range(start..end);
-    reads.fill_cache(false);
-    for entry in db.iterator_opt(IteratorMode::Start, reads) {
-        let (key, value) = entry.map_err(failed)?;
-        f(&key, &value)?;
-    }
-    Ok(())
 }
 
 fn failed(error: rocksdb::Error) -> StateError {

@@ -83,19 +83,6 @@ pub(crate) fn prefix(
     bytes
 }
 
-/// The least byte string greater than all that begin with `prefix`.
-///
-/// Key groups are below 32,768, so the increment never overflows the first byte.
-pub(crate) fn prefix_end(mut prefix: [u8; PREFIX_BYTES]) -> [u8; PREFIX_BYTES] {
-    for byte in prefix.iter_mut().rev() {
-        *byte = byte.wrapping_add(1);
-        if *byte != 0 {
-            break;
-        }
-    }
-    prefix
-}
-
 /// The first state key behind all of a table in a key group. There must be one: key groups are
 /// fewer than 2^15.
 pub(crate) fn table_end(key_group: KeyGroup, table: TableId) -> [u8; PREFIX_BYTES] {
@@ -147,19 +134,6 @@ mod tests {
             assert_eq!(StateKey::decode(&bytes).expect("decodes"), key);
             assert!(last < bytes, "{key:?}");
             last = bytes;
-        }
-    }
-
-    #[test]
-    fn the_end_of_a_prefix_follows_all_its_keys_and_precedes_others() {
-        for key in keys() {
-            let end = prefix_end(prefix(key.key_group, key.table, key.namespace));
-            for other in keys() {
-                let mut bytes = Vec::new();
-                other.encode(&mut bytes);
-                let place = |key: StateKey<'_>| (key.key_group, key.table, key.namespace);
-                assert_eq!(bytes.as_slice() < end.as_slice(), place(other) <= place(key));
-            }
         }
     }
 

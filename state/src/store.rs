@@ -12,22 +12,22 @@ use serde::Serialize;
 use crate::buffer::EntryBuffer;
 use crate::codec;
 use crate::error::{Result, StateError};
-use crate::key_group::{KeyGroup, KeyGroupCount, KeyGroupRange, KeyGroupSet};
-use crate::state_key::{Namespace, PREFIX_BYTES, StateKey, TableId, prefix, prefix_end};
+use crate::key_group::{KeyGroup, KeyGroupCount, KeyGroupRange};
+use crate::state_key::{Namespace, PREFIX_BYTES, StateKey, TableId, prefix};
 
-/// An end of a range of state keys.
-pub(crate) type Prefix = [u8; PREFIX_BYTES];
+/// With more entries than this a region is removed as a whole instead of key by key.
+const ENTRIES_WORTH_A_RANGE: u64 = 1_024;
 
-/// With more entries than this per key group, ranges are removed instead of keys.
-const ENTRIES_WORTH_A_RANGE: u64 = 32;
+/// A table, or one slice of one, and the key groups of a store.
+pub(crate) type Space = (TableId, Namespace, KeyGroupRange);
 
-/// What a scan calls with each encoded key and value.
+/// What a scan calls with each encoded state key and value.
 pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
 
 /// What a reading of some keys calls with the place of a key and its value.
 pub(crate) type VisitPlace<'a> = dyn FnMut(usize, &[u8]) -> Result<()> + 'a;
 
-/// A sorted map from state keys to values outside the tables' memory.
+/// A map from encoded state keys to values outside the tables' memory, sorted within each space.
 pub(crate) trait SpillStore: Send + Sync {
     /// Reads the value of `key` into `value`; false if there is none.
     fn read(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool>;
@@ -42,11 +42,11 @@ pub(crate) trait SpillStore: Send + Sync {
     /// Removes some entries.
     fn remove(&self, keys: &[Vec<u8>]) -> Result<()>;
 
-    /// Removes all entries from the first key up to, not including, the second, of each range.
-    fn remove_ranges(&self, ranges: &[(Prefix, Prefix)]) -> Result<()>;
+    /// Removes all entries of a space.
+    fn remove_space(&self, space: Space) -> Result<()>;
 
-    /// Calls `f` with all entries from `start` up to, not including, `end`, in order.
-    fn scan(&self, start: &[u8], end: &[u8], f: &mut Visit<'_>) -> Result<()>;
+    /// Calls `f` with all entries of a space, in the order of their state keys.
+    fn scan(&self, space: Space, f: &mut Visit<'_>) -> Result<()>;
 }
 
 /// Where the entries of one table, or one slice of one, lie in an operator's state.
@@ -97,43 +97,30 @@ impl Region {
         store.remove(&[self.state_key(hash, key)?])
     }
 
-    /// Removes all entries of the region, `stored` in number and in these key groups, from the
-    /// store.
+    /// Removes all entries of the region, `stored` in number, from the store.
     ///
     /// A range that is removed at once burdens later reads of the store, so it must be worth it.
-    pub(crate) fn remove_all(&self, stored: u64, groups: &KeyGroupSet) -> Result<()> {
+    pub(crate) fn remove_all(&self, stored: u64) -> Result<()> {
         let Some(store) = &self.store else { return Ok(()) };
-        let ranges: Vec<(Prefix, Prefix)> = self.key_ranges(groups).collect();
-        if stored > ENTRIES_WORTH_A_RANGE * ranges.len() as u64 {
-            return store.remove_ranges(&ranges);
+        if stored > ENTRIES_WORTH_A_RANGE {
+            return store.remove_space(self.space());
         }
         let mut keys = Vec::new();
-        for (start, end) in &ranges {
-            store.scan(start, end, &mut |key, _| {
-                keys.push(key.to_owned());
-                Ok(())
-            })?;
-        }
+        store.scan(self.space(), &mut |key, _| {
+            keys.push(key.to_owned());
+            Ok(())
+        })?;
         store.remove(&keys)
     }
 
-    /// The keys from which and up to which the region's entries lie in some key groups.
-    fn key_ranges(&self, groups: &KeyGroupSet) -> impl Iterator<Item = (Prefix, Prefix)> {
-        groups.iter(self.range).map(|group| {
-            let start = prefix(group, self.table, self.namespace);
-            (start, prefix_end(start))
-        })
+    fn space(&self) -> Space {
+        (self.table, self.namespace, self.range)
     }
 
-    /// Calls `f` with the encoded key and value of all entries in the store, which are in these key
-    /// groups, in order.
-    pub(crate) fn scan(&self, groups: &KeyGroupSet, f: &mut Visit<'_>) -> Result<()> {
+    /// Calls `f` with the encoded key and value of all entries in the store, in order.
+    pub(crate) fn scan(&self, f: &mut Visit<'_>) -> Result<()> {
         let Some(store) = &self.store else { return Ok(()) };
-        self.key_ranges(groups).try_for_each(|(start, end)| {
-            store.scan(&start, &end, &mut |state_key, value| {
-                f(StateKey::decode(state_key)?.key, value)
-            })
-        })
+        store.scan(self.space(), &mut |state_key, value| f(StateKey::decode(state_key)?.key, value))
     }
 
     /// Refuses an entry that does not belong here or whose key does not hash to its key group.

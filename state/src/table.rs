@@ -28,7 +28,7 @@ use crate::codec;
 use crate::data::{Data, Key};
 use crate::error::{Result, StateError};
 use crate::index::Index;
-use crate::key_group::{KeyGroupCount, KeyGroupSet};
+use crate::key_group::KeyGroupCount;
 use crate::schema::TableTypes;
 use crate::state_key::TableId;
 use crate::store::Region;
@@ -54,8 +54,6 @@ pub struct Table<K, V> {
     share: Option<Share>,
     stored: u64,
     spilled: u64,
-    /// Every entry in the store is in one of these key groups: others need not be looked through.
-    stored_groups: KeyGroupSet,
     size: spill::SizeEstimate,
     /// Where eviction goes on to look for entries that are not in use.
     hand: usize,
@@ -169,7 +167,6 @@ impl<K: Key, V: Data> Table<K, V> {
             share,
             stored: 0,
             spilled: 0,
-            stored_groups: KeyGroupSet::default(),
             size: spill::SizeEstimate::default(),
             hand: 0,
             changes,
@@ -322,7 +319,7 @@ impl<K: Key, V: Data> Table<K, V> {
         if self.spilled == 0 {
             return Ok(());
         }
-        self.region.scan(&self.stored_groups, &mut |key, value| {
+        self.region.scan(&mut |key, value| {
             let key: K = codec::decode_key(key)?;
             let hash = (self.hash_of)(&key, self.region.count)?;
             if self.position(hash, &key).is_none() {
@@ -342,8 +339,7 @@ impl<K: Key, V: Data> Table<K, V> {
         self.index.clear();
         self.hand = 0;
         if self.stored > 0 {
-            self.region.remove_all(self.stored, &self.stored_groups)?;
-            self.stored_groups.clear();
+            self.region.remove_all(self.stored)?;
         }
         (self.stored, self.spilled) = (0, 0);
         self.base = None;

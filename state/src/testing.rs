@@ -12,7 +12,8 @@ use crate::portable::{PortableReader, PortableWriter};
 use crate::restore::{LimitedRun, RestoreSource, RunMerge};
 use crate::runs::RunSet;
 use crate::state::{OperatorState, SnapshotPart};
-use crate::store::{Prefix, SpillStore, Visit, VisitPlace};
+use crate::state_key::StateKey;
+use crate::store::{Space, SpillStore, Visit, VisitPlace};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 pub(crate) struct SplitMix(pub(crate) u64);
@@ -76,18 +77,20 @@ impl SpillStore for MapStore {
         Ok(())
     }
 
-    fn remove_ranges(&self, ranges: &[(Prefix, Prefix)]) -> Result<()> {
-        let mut map = self.map();
-        for (start, end) in ranges {
-            map.retain(|key, _| key < &start.to_vec() || key >= &end.to_vec());
-        }
+    fn remove_space(&self, space: Space) -> Result<()> {
+        self.map().retain(|key, _| !is_in(space, key));
         Ok(())
     }
 
-    fn scan(&self, start: &[u8], end: &[u8], f: &mut Visit<'_>) -> Result<()> {
+    fn scan(&self, space: Space, f: &mut Visit<'_>) -> Result<()> {
         let map = self.map();
-        map.range(start.to_owned()..end.to_owned()).try_for_each(|(key, value)| f(key, value))
+        map.iter().filter(|(key, _)| is_in(space, key)).try_for_each(|(key, value)| f(key, value))
     }
+}
+
+fn is_in((table, namespace, groups): Space, key: &[u8]) -> bool {
+    let key = StateKey::decode(key).expect("a state key");
+    (key.table, key.namespace) == (table, namespace) && groups.contains(key.key_group)
 }
 
 /// The runs that an operator's changes have become, as those who write them keep them.

@@ -157,7 +157,6 @@ impl<K: Key, V: Data> Table<K, V> {
                 Ok(())
             };
             let group = self.region.key_group(hashes[i]);
-            self.stored_groups.insert(group, self.region.range);
             buffer.push(group, |out| put(state_key, out), |out| put(value, out))?;
         }
         arrivals.clear();

@@ -139,9 +139,11 @@ impl<K: Key, V: Data> Table<K, V> {
             return Ok(());
         }
         let region = &self.region;
-        let group = region.key_group(hash);
-        self.stored_groups.insert(group, region.range);
-        buffer.push(group, |out| region.encode_key(hash, key, out), |out| put_value(value, out))?;
+        buffer.push(
+            region.key_group(hash),
+            |out| region.encode_key(hash, key, out),
+            |out| put_value(value, out),
+        )?;
         self.stored += u64::from(flags & STORED == 0);
         if buffer.byte_len() >= WRITE_BYTES { self.write(buffer) } else { Ok(()) }
     }
