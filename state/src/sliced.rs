@@ -27,6 +27,14 @@ pub struct SlicedTable<K, V> {
     share: Option<Share>,
     /// Counts the calls that ask for a slice.
     clock: u64,
+    /// The clock when sizes were last added up.
+    counted_at: u64,
+    /// Slices whose sizes may have changed since then; more than once is fine.
+    uncounted: Vec<Namespace>,
+    /// The sum of the slices' sizes, in bytes.
+    bytes: usize,
+    /// Slices that were next to go when this was made, the first one last, with their clocks.
+    victims: Vec<(u64, Namespace)>,
     restored: u64,
     changes: Option<Changes>,
     /// Whether something of a snapshot is still to be logged.
@@ -40,6 +48,8 @@ pub struct SlicedTable<K, V> {
 struct Slice<K, V> {
     table: Table<K, V>,
     touched: u64,
+    /// Its size when it was last counted.
+    bytes: usize,
 }
 
 impl<K: Key, V: Data> StateTable for SlicedTable<K, V> {
@@ -72,8 +82,11 @@ impl<K: Key, V: Data> StateTable for SlicedTable<K, V> {
         }
         let is_full = self.share.as_ref().is_some_and(Share::is_nearly_full);
         self.is_loading = false;
-        for slice in self.slices.values_mut() {
+        for (namespace, slice) in &mut self.slices {
             let table = &mut slice.table;
+            if self.share.is_some() && *budget > 0 && table.is_loading() {
+                self.uncounted.push(*namespace);
+            }
             while *budget > 0 && table.is_loading() {
                 table.load_some(budget, is_full)?;
             }
@@ -101,6 +114,10 @@ impl<K: Key, V: Data> SlicedTable<K, V> {
             region,
             share,
             clock: 0,
+            counted_at: 0,
+            uncounted: Vec::new(),
+            bytes: 0,
+            victims: Vec::new(),
             restored: 0,
             changes,
             is_sweeping: false,
@@ -119,7 +136,11 @@ impl<K: Key, V: Data> SlicedTable<K, V> {
         let slice = self.slices.entry(namespace).or_insert_with(|| Slice {
             table: Table::new(Region { namespace, ..region.clone() }, None, changes.clone()),
             touched: 0,
+            bytes: 0,
         });
+        if self.share.is_some() && slice.touched <= self.counted_at {
+            self.uncounted.push(namespace);
+        }
         slice.touched = self.clock;
         &mut slice.table
     }
@@ -128,6 +149,9 @@ impl<K: Key, V: Data> SlicedTable<K, V> {
     pub fn get_slice(&mut self, namespace: Namespace) -> Option<&mut Table<K, V>> {
         self.clock += 1;
         let slice = self.slices.get_mut(&namespace)?;
+        if self.share.is_some() && slice.touched <= self.counted_at {
+            self.uncounted.push(namespace);
+        }
         slice.touched = self.clock;
         Some(&mut slice.table)
     }
@@ -144,6 +168,7 @@ impl<K: Key, V: Data> SlicedTable<K, V> {
     pub fn drop_slice(&mut self, namespace: Namespace) -> Result<()> {
         match self.slices.remove(&namespace) {
             Some(mut slice) => {
+                self.bytes -= slice.bytes;
                 slice.table.clear()?;
                 if slice.table.is_sweeping() {
                     self.dropped.push(slice.table);
@@ -176,7 +201,8 @@ impl<K: Key, V: Data> SlicedTable<K, V> {
     /// If an entry cannot be encoded or the store cannot be written.
     ///
     /// # Cost
-    /// With a store, a few nanoseconds per slice while the budget is kept; without, none.
+    /// With a store, some nanoseconds for each slice that was asked for since the last call, while
+    /// the budget is kept; without, none.
     pub fn relieve(&mut self) -> Result<()> {
         if self.share.is_none() {
             return Ok(());
@@ -202,29 +228,22 @@ impl<K: Key, V: Data> SlicedTable<K, V> {
     /// # Errors
     /// If an entry cannot be encoded or the store cannot be written.
     pub fn evict(&mut self, count: usize) -> Result<()> {
-        for (_, namespace) in self.oldest().into_iter().take(count) {
-            if let Some(slice) = self.slices.get_mut(&namespace) {
-                slice.table.evict(usize::MAX)?;
-            }
+        for _ in 0..count {
+            let Some(slice) = self.next_victim() else { return Ok(()) };
+            slice.table.evict(usize::MAX)?;
         }
         Ok(())
     }
 
-    /// The slices with entries in memory, the one not asked for the longest first.
-    fn oldest(&self) -> Vec<(u64, Namespace)> {
-        let in_memory = self.slices.iter().filter(|(_, slice)| slice.table.len_in_memory() > 0);
-        let mut oldest: Vec<_> = in_memory.map(|(ns, slice)| (slice.touched, *ns)).collect();
-        oldest.sort_unstable();
-        oldest
-    }
-
     fn evict_bytes(&mut self, mut excess: usize) -> Result<()> {
-        for (_, namespace) in self.oldest() {
-            let Some(slice) = self.slices.get_mut(&namespace) else { continue };
+        while let Some(slice) = self.next_victim() {
             let bytes = slice.table.estimated_bytes()?;
             if bytes >= excess {
-                // The last slice to be touched: only what is needed of it.
-                return slice.table.evict_bytes(excess);
+                // Only what is needed of it; it stays the next to go.
+                slice.table.evict_bytes(excess)?;
+                let (touched, namespace) = (slice.touched, slice.table.namespace());
+                self.victims.push((touched, namespace));
+                return Ok(());
             }
             slice.table.evict(usize::MAX)?;
             excess -= bytes;
@@ -232,8 +251,40 @@ impl<K: Key, V: Data> SlicedTable<K, V> {
         Ok(())
     }
 
+    /// The slice with entries in memory that was not asked for the longest, which is about to lose
+    /// some.
+    ///
+    /// # Cost
+    /// Slices are sorted once for many calls: what was asked for since then is passed over, as it
+    /// comes behind all that was not.
+    fn next_victim(&mut self) -> Option<&mut Slice<K, V>> {
+        let is_victim = |slices: &BTreeMap<Namespace, Slice<K, V>>, (touched, namespace)| {
+            let slice = slices.get(&namespace);
+            slice.is_some_and(|s| s.touched == touched && s.table.len_in_memory() > 0)
+        };
+        while self.victims.last().is_some_and(|last| !is_victim(&self.slices, *last)) {
+            self.victims.pop();
+        }
+        if self.victims.is_empty() {
+            let in_memory = self.slices.iter().filter(|(_, slice)| slice.table.len_in_memory() > 0);
+            self.victims = in_memory.map(|(ns, slice)| (slice.touched, *ns)).collect();
+            self.victims.sort_unstable_by(|a, b| b.cmp(a));
+        }
+        let (_, namespace) = self.victims.pop()?;
+        self.uncounted.push(namespace);
+        self.slices.get_mut(&namespace)
+    }
+
     fn estimated_bytes(&mut self) -> Result<usize> {
-        self.slices.values_mut().map(|slice| slice.table.estimated_bytes()).sum()
+        for namespace in self.uncounted.drain(..) {
+            if let Some(slice) = self.slices.get_mut(&namespace) {
+                let bytes = slice.table.estimated_bytes()?;
+                self.bytes = self.bytes - slice.bytes + bytes;
+                slice.bytes = bytes;
+            }
+        }
+        self.counted_at = self.clock;
+        Ok(self.bytes)
     }
 
     /// Adds all entries to a snapshot of the operator's state: from now on what they are is

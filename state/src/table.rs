@@ -30,7 +30,7 @@ use crate::error::{Result, StateError};
 use crate::index::Index;
 use crate::key_group::KeyGroupCount;
 use crate::schema::TableTypes;
-use crate::state_key::TableId;
+use crate::state_key::{Namespace, TableId};
 use crate::store::Region;
 
 mod load;
@@ -351,6 +351,11 @@ impl<K: Key, V: Data> Table<K, V> {
     pub fn len(&self) -> usize {
         let base = self.base.as_ref().map_or(0, |base| base.len());
         self.entries.len() + (self.spilled + base) as usize
+    }
+
+    /// The part of a sliced table that it is.
+    pub(crate) fn namespace(&self) -> Namespace {
+        self.region.namespace
     }
 
     /// The number of entries in memory.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::tempdir;
 use thalweg::memory::{self, Collected, MemorySink};
 use thalweg::prelude::*;
-use thalweg::{Error, RestartPolicy, RunOutcome, RunReport, StateBackend, StopSignal};
+use thalweg::{Error, PlanFormat, RestartPolicy, RunOutcome, RunReport, StateBackend, StopSignal};
 
 const RECORDS: u64 = 30_000;
 const KEYS: u64 = 10;
@@ -169,4 +169,31 @@ fn a_stop_while_a_region_is_missing_loses_nothing() {
     assert_eq!(report.expect("goes on").outcome, RunOutcome::Finished);
     fails.check_output();
     works.check_output();
+}
+
+#[test]
+fn the_plan_says_which_region_a_task_is_in() {
+    let plan = |pipelines: &[&Pipeline]| {
+        let build = |job: &Job| {
+            pipelines.iter().for_each(|pipeline| pipeline.declare(job, |_| Ok(())));
+            Ok(())
+        };
+        let options = JobOptions { parallelism: Some(2), ..JobOptions::default() };
+        thalweg::plan("pair", build, &options, PlanFormat::Text).expect("a plan")
+    };
+    let (one, other) = (Pipeline::new("one"), Pipeline::new("other"));
+    let both = plan(&[&one, &other]);
+    assert!(both.contains("subtasks, 2 regions, "), "{both}");
+    for name in ["one", "other"] {
+        // The tasks of a pipeline, by what is in them, are in one region, and in no other's.
+        let tasks = both.split("\n\n").filter(|task| task.contains(&format!("{name}-")));
+        let mut regions: Vec<&str> = tasks
+            .filter_map(|task| task.split(", region ").nth(1)?.split_whitespace().next())
+            .collect();
+        assert!(regions.len() > 1, "{both}");
+        regions.dedup();
+        assert_eq!(regions, [if name == "one" { "1" } else { "2" }], "{both}");
+    }
+    let alone = plan(&[&one]);
+    assert!(!alone.contains("region"), "{alone}");
 }

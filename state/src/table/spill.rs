@@ -173,7 +173,7 @@ impl<K: Key, V: Data> Table<K, V> {
         Ok(len * self.entry_bytes() + gone)
     }
 
-    pub(super) fn entry_bytes(&self) -> usize {
+    pub(crate) fn entry_bytes(&self) -> usize {
         size_of::<Entry<K, V>>() + OVERHEAD_BYTES + self.size.heap_bytes
     }
 
