@@ -239,18 +239,9 @@ fn read_manifest(place: &ReadOnly, key: &str, id: Option<CheckpointId>) -> Resul
     let Some(bytes) = place.read(key)? else {
         return Err(Error::NothingSaved { path: place.locate("") });
     };
-    let manifest = match (Manifest::decode(&path, &bytes), id) {
-        (Err(Error::Corrupt { path, detail }), Some(id)) => {
-            return Err(Error::Damaged { id, path, detail });
-        }
-        (decoded, _) => decoded?,
-    };
-    match id.filter(|id| *id != manifest.id) {
-        None => Ok(manifest),
-        Some(id) => {
-            let detail = format!("it is the manifest of checkpoint {}", manifest.id);
-            Err(Error::Damaged { id, path, detail })
-        }
+    match id {
+        Some(id) => Manifest::decode_published(id, &path, &bytes),
+        None => Manifest::decode(&path, &bytes),
     }
 }
 

@@ -160,6 +160,23 @@ impl Manifest {
         serde_json::from_slice(json).map_err(|error| corrupt(format!("not understood: {error}")))
     }
 
+    /// The same for that of a published checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Incompatible`] as above, and [`Error::Damaged`] if a byte differs from what was
+    /// written or if it is the manifest of another checkpoint.
+    pub(crate) fn decode_published(id: CheckpointId, path: &Path, bytes: &[u8]) -> Result<Self> {
+        let damaged = |detail: String| Error::Damaged { id, path: path.to_owned(), detail };
+        match Self::decode(path, bytes) {
+            Err(Error::Corrupt { detail, .. }) => Err(damaged(detail)),
+            Ok(manifest) if manifest.id != id => {
+                Err(damaged(format!("it is the manifest of checkpoint {}", manifest.id)))
+            }
+            decoded => decoded,
+        }
+    }
+
     fn check_unique(&self) -> Result<()> {
         let refused = |detail: String| Err(Error::Refused { id: self.id, detail });
         let snapshots = || self.subtasks.iter().map(|record| &record.snapshot);

@@ -78,12 +78,7 @@ pub(super) fn decode_manifest(
     bytes: &[u8],
 ) -> Result<Manifest> {
     let path = objects.locate(&manifest_key(id));
-    match Manifest::decode(&path, bytes) {
-        Err(Error::Corrupt { path, detail }) => Err(Error::Damaged { id, path, detail }),
-        Ok(manifest) if manifest.id != id => {
-            let detail = format!("it is the manifest of checkpoint {}", manifest.id);
-            Err(Error::Damaged { id, path, detail })
-        }
+    match Manifest::decode_published(id, &path, bytes) {
         Ok(manifest) if manifest.job != job => {
             let (dir, expected) = (objects.locate(""), job.to_owned());
             Err(Error::OtherJob { dir, found: manifest.job, expected })
